@@ -1,0 +1,50 @@
+"""The exceptions of the datastore.
+
+    DatastoreError
+    ├── NotADatastore          the folder holds no datastore, or one of an unknown format
+    ├── CorruptDatastore       a file is missing, torn or edited: its SHA-256 is not the manifest's
+    ├── DuplicateDocument      a document id is in the store already, or twice in one batch
+    ├── SuppressedDocument     the text was opted out and may not come back
+    ├── UnknownDocument        no document of that id was ever in this store
+    ├── BadArrays              keys, tokens or spans of the wrong shape, type or range
+    ├── WriterBusy             another process is writing to this store
+    └── VerificationFailed     a receipt, signature or store does not show what it should
+
+Each message says what was expected, what arrived, and what to do next.
+"""
+
+
+class DatastoreError(Exception):
+    """Base of everything that the datastore raises on purpose."""
+
+
+class NotADatastore(DatastoreError):
+    """The folder holds no datastore, or one of an unknown format."""
+
+
+class CorruptDatastore(DatastoreError):
+    """A file is missing, torn or edited."""
+
+
+class DuplicateDocument(DatastoreError):
+    """A document id is in the store already, or twice in one batch."""
+
+
+class SuppressedDocument(DatastoreError):
+    """The text was opted out and may not come back."""
+
+
+class UnknownDocument(DatastoreError):
+    """No document of that id was ever in this store."""
+
+
+class BadArrays(DatastoreError):
+    """Keys, tokens or spans of the wrong shape, type or range."""
+
+
+class WriterBusy(DatastoreError):
+    """Another process is writing to this store."""
+
+
+class VerificationFailed(DatastoreError):
+    """A receipt, signature or store does not show what it should; the message carries the evidence."""

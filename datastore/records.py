@@ -1,0 +1,109 @@
+"""The plain facts that cross the wall into the datastore and out of it.
+
+Frozen dataclasses and numpy arrays, nothing else. Shapes: ``n`` tokens of text in a document,
+``s`` sentences, ``d`` dimensions of a key, ``q`` queries, ``k`` neighbors.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datastore.errors import BadArrays
+
+
+@dataclass(frozen=True)
+class DocumentFacts:
+    """What is known about a document besides its text."""
+
+    id: str
+    digest: str
+    """SHA-256, in hex, of the normalized text."""
+    license: str = ""
+    risk: str = "HIGH_RISK"
+    source: str = ""
+    title: str = ""
+    owner: str = ""
+    url: str = ""
+    metadata: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
+
+
+@dataclass(frozen=True)
+class EncodedDocument:
+    """One document as the encoder sees it: what ``add`` takes.
+
+    Entry *i* has ``keys[i]``, the LM's context vector after token *i*, and the value
+    ``tokens[i + 1]``. The last token is the end of text, which is a value and never a key.
+    """
+
+    facts: DocumentFacts
+    text: str
+    tokens: NDArray[np.integer]
+    """``(n + 1,)``: the text's tokens and then the end-of-text token."""
+    keys: NDArray[np.floating]
+    """``(n, d)``."""
+    sentences: NDArray[np.integer]
+    """``(s, 2)``: half-open character spans that cover the text."""
+    token_sentences: NDArray[np.integer]
+    """``(n + 1,)``: the sentence in which each token begins, nondecreasing; the end of text has the last one."""
+
+    def __post_init__(self) -> None:
+        n = len(self.tokens) - 1
+        if n < 0 or self.tokens.ndim != 1:
+            raise BadArrays(f"document {self.facts.id!r}: tokens must be (n + 1,); got shape {self.tokens.shape}")
+        if self.keys.ndim != 2 or len(self.keys) != n:
+            raise BadArrays(f"document {self.facts.id!r}: keys must be ({n}, d); got shape {self.keys.shape}")
+        if not np.isfinite(self.keys).all():
+            raise BadArrays(f"document {self.facts.id!r}: keys have NaN or infinite values")
+        if self.sentences.ndim != 2 or self.sentences.shape[1:] != (2,):
+            raise BadArrays(f"document {self.facts.id!r}: sentences must be (s, 2); got {self.sentences.shape}")
+        marks = self.token_sentences
+        if marks.shape != (n + 1,) or (n and (marks.min() < 0 or marks.max() >= len(self.sentences))):
+            raise BadArrays(f"document {self.facts.id!r}: token_sentences must be ({n + 1},) indices of sentences")
+        if (np.diff(marks.astype(np.int64)) < 0).any():
+            raise BadArrays(f"document {self.facts.id!r}: token_sentences must not decrease")
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """The nearest live entries of each query, in the order (squared distance, entry id).
+
+    Where fewer than ``k`` live entries were found the rest of the row has entry -1,
+    value -1 and an infinite distance.
+    """
+
+    squared_distances: NDArray[np.float32]
+    """``(q, k)``, squared L2 as FAISS gives it."""
+    entries: NDArray[np.int64]
+    """``(q, k)``, ids in this version of the store; they follow the order of ingestion."""
+    values: NDArray[np.int64]
+    """``(q, k)``, the token that followed."""
+    epoch: int
+    """The state of the store that answered."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an entry comes from: a sentence of a document."""
+
+    document: str
+    sentence: int
+    """Index of the sentence in its document."""
+    position: int
+    """Index of the entry's key token in its document."""
+
+
+@dataclass(frozen=True)
+class StoredDocument:
+    """A document's facts and what the store holds of it now."""
+
+    facts: DocumentFacts
+    state: str
+    """``live``; ``removed``: no longer served; ``erased``: its bytes are gone too."""
+    n_entries: int
+    n_sentences: int

@@ -1,0 +1,70 @@
+"""What a request may ask of the LM and the datastore.
+
+Facts with their ranges; a value outside its range raises ``BadRequest`` and names the range.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+from silo.errors import BadRequest
+
+MAX_NEIGHBORS = 4096
+MAX_STOPS = 4
+
+
+@dataclass(frozen=True)
+class KnnSettings:
+    """How the datastore is searched and mixed in (Khandelwal et al. 2020, equations 2 and 3)."""
+
+    k: int = 32
+    """Neighbors per token."""
+    weight: float = 0.5
+    """Share of probability given to the datastore, 0 to 1; lambda in Khandelwal et al."""
+    temperature: float | None = None
+    """tau in exp(-d / tau), in units of squared L2; None takes the one fitted with the datastore."""
+    n_probe: int = 8
+    """Inverted lists scanned per query."""
+
+    def __post_init__(self) -> None:
+        _integer("k", self.k, 1, MAX_NEIGHBORS)
+        _number("weight", self.weight, 0.0, 1.0)
+        _integer("n_probe", self.n_probe, 1, 1 << 20)
+        if self.temperature is not None:
+            _number("knn temperature", self.temperature, 1e-6, 1e9)
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """How tokens are chosen and when to stop."""
+
+    max_tokens: int = 64
+    temperature: float = 0.0
+    """Of sampling; 0 is greedy."""
+    top_p: float = 1.0
+    """Nucleus: the smallest set of tokens with at least this share of probability."""
+    stop: tuple[str, ...] = ()
+    """Texts that end the completion; they are not part of it."""
+    seed: int = 0
+    top_logprobs: int = 0
+    """How many of the likeliest tokens to report with each token."""
+    knn: KnnSettings = field(default_factory=KnnSettings)
+
+    def __post_init__(self) -> None:
+        _integer("max_tokens", self.max_tokens, 0, 1 << 20)
+        _number("temperature", self.temperature, 0.0, 100.0)
+        _number("top_p", self.top_p, 1e-6, 1.0)
+        _integer("seed", self.seed, -(1 << 63), (1 << 63) - 1)
+        _integer("top_logprobs", self.top_logprobs, 0, 20)
+        if len(self.stop) > MAX_STOPS or not all(isinstance(s, str) and 0 < len(s) <= 1000 for s in self.stop):
+            raise BadRequest(f"stop must be at most {MAX_STOPS} texts of 1 to 1000 characters; got {self.stop!r:.80}")
+
+
+def _integer(name: str, value: object, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise BadRequest(f"{name} must be an integer from {low} to {high}; got {value!r:.80}")
+
+
+def _number(name: str, value: object, low: float, high: float) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or not low <= value <= high:  # type: ignore[arg-type]
+        raise BadRequest(f"{name} must be a number from {low:g} to {high:g}; got {value!r:.80}")
