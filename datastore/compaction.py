@@ -1,0 +1,122 @@
+"""Compaction: the bytes of removed documents go, and what stays is as if they had never come.
+
+Live documents are laid out again in the order of ingestion, cut into segments as a store built from scratch
+would be, and copied list by list, so every file equals, byte for byte, the one that a build without the
+removed documents writes. Segments that would come out the same are kept. The change is published in one
+transaction; then the old files go, and the catalog's own free pages and log are cleared.
+"""
+
+import shutil
+import time
+from dataclasses import dataclass
+
+from sqlalchemy import delete, select, update
+
+from datastore import catalog
+from datastore.catalog import ERASED, LIVE, REMOVED
+from datastore.errors import WriterBusy
+from datastore.segments import Segment, WrittenSegment, copy_segment, cut
+from datastore.store import SEGMENTS, Datastore
+from datastore.writer import new_names, record_segment, writing
+
+_WIPED = {name: "" for name in ("license", "source", "title", "owner", "url")} | {"metadata": "{}"}
+
+
+@dataclass(frozen=True)
+class Compacted:
+    """What a compaction did."""
+
+    n_erased: int
+    """Documents whose bytes are gone now."""
+    n_segments_before: int
+    n_segments_after: int
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A live document and where it lies."""
+
+    number: int
+    segment: str
+    ordinal: int
+    n_positions: int
+
+
+def compact(store: Datastore, *, patience: float = 30.0) -> Compacted:
+    """Erase the bytes of every document removed so far; ``patience`` is in seconds.
+
+    Raises:
+        WriterBusy: another process is writing; or a reader kept the catalog's log open longer than
+            ``patience``, so that removed rows may still lie in it. The documents are out of service all the same.
+    """
+    with writing(store):
+        with store.catalog.read() as connection:
+            names = list(
+                connection.execute(select(catalog.segments.c.name).order_by(catalog.segments.c.number)).scalars()
+            )
+            d = catalog.documents.c
+            query = select(d.number, d.segment, d.ordinal, d.n_positions).order_by(d.number)
+            kept = [_Kept(*row) for row in connection.execute(query.where(d.state == LIVE))]
+            removed = list(connection.execute(select(d.number).where(d.state == REMOVED)).scalars())
+        layout = [kept[a:b] for a, b in cut([k.n_positions for k in kept], store.manifest.max_segment_positions)]
+        n_same = _n_unchanged(store, layout, names)
+        written = _write(store, layout[n_same:])
+        with store.catalog.change() as connection:
+            for name in names[n_same:]:
+                connection.execute(delete(catalog.segments).where(catalog.segments.c.name == name))
+            for segment, documents in written:
+                record_segment(connection, segment)
+                for ordinal, document in enumerate(documents):
+                    here = catalog.documents.c.number == document.number
+                    connection.execute(
+                        update(catalog.documents).where(here).values(segment=segment.name, ordinal=ordinal)
+                    )
+            for number in removed:
+                here = catalog.documents.c.number == number
+                connection.execute(update(catalog.documents).where(here).values(state=ERASED, segment=None, **_WIPED))
+        for name in names[n_same:]:
+            shutil.rmtree(store.path / SEGMENTS / name)
+        _clear_log(store, patience)
+    return Compacted(len(removed), len(names), n_same + len(written))
+
+
+def _n_unchanged(store: Datastore, layout: list[list[_Kept]], names: list[str]) -> int:
+    """How many leading segments hold already what the layout puts into them, and nothing else."""
+    for i, documents in enumerate(layout):
+        if i >= len(names) or {document.segment for document in documents} != {names[i]}:
+            return i
+        if sum(document.n_positions for document in documents) != _n_positions(store, names[i]):
+            return i
+    return len(layout)
+
+
+def _n_positions(store: Datastore, name: str) -> int:
+    with store.catalog.read() as connection:
+        query = select(catalog.segments.c.n_positions).where(catalog.segments.c.name == name)
+        return int(connection.execute(query).scalar_one())
+
+
+def _write(store: Datastore, layout: list[list[_Kept]]) -> list[tuple[WrittenSegment, list[_Kept]]]:
+    names = new_names(store)
+    written = []
+    for documents in layout:
+        opened: dict[str, Segment] = {}
+        for document in documents:
+            if document.segment not in opened:
+                opened[document.segment] = store.open_segment(document.segment)
+        parts = [(opened[document.segment], document.ordinal) for document in documents]
+        segment = copy_segment(store.path / SEGMENTS, next(names), store.centroids, store.manifest.token_type, parts)
+        written.append((segment, documents))
+    return written
+
+
+def _clear_log(store: Datastore, patience: float) -> None:
+    """Cut the catalog's write-ahead log to nothing: old rows lie in it until then."""
+    deadline = time.monotonic() + patience
+    while not store.catalog.checkpoint():
+        if time.monotonic() > deadline:
+            raise WriterBusy(
+                f"a reader has held {store.path / catalog.FILE_NAME} open for {patience:.0f} s, so its log could not be cleared. "
+                "The removed documents are out of service, but rows about them may remain; run `silo datastore compact` again."
+            )
+        time.sleep(0.05)

@@ -1,0 +1,164 @@
+"""The ``keys`` view: the nearest contexts of a segment, by FAISS inverted lists over fp16 keys.
+
+Works on positions and vectors; knows neither documents nor tokens. Every rule here serves one
+end: what a search answers must not depend on entries that are not live.
+
+- The coarse centroids are given, fitted on licensed text, and frozen; nothing is trained here.
+- Keys are stored as fp16 themselves, not as a residual to their centroid, so that the distance of an
+  entry is the same number in whichever list and segment it lies.
+- Distances of one query never come from a matrix product over many: BLAS rounds a row
+  differently with the shape of the batch, hence the threshold below, which is global to faiss.
+- FAISS filters inside the scan. Its choice among equal distances at rank k follows the order of
+  the scan, so a tie there is resolved by asking for more until the tie is wholly inside.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from datastore.errors import BadArrays, CorruptDatastore
+from datastore.views import LiveMask
+
+faiss.cvar.distance_compute_blas_threshold = 1 << 30
+
+FILE_NAME = "keys.faiss"
+_MAX_FP16 = 65504.0
+_ADD_ROWS = 1 << 16
+
+
+def fit_centroids(keys: NDArray[np.floating], n_lists: int, seed: int = 0) -> NDArray[np.float32]:
+    """Coarse centroids ``(n_lists, d)`` by k-means over ``keys`` ``(m, d)``, which must be of licensed text.
+
+    Raises:
+        BadArrays: there are fewer keys than lists, or values that are not finite.
+    """
+    keys = np.ascontiguousarray(keys, dtype=np.float32)
+    if len(keys) < n_lists:
+        raise BadArrays(f"{n_lists} inverted lists need at least as many licensed keys to fit on; got {len(keys)}")
+    if not np.isfinite(keys).all():
+        raise BadArrays("licensed keys have NaN or infinite values")
+    kmeans = faiss.Kmeans(
+        keys.shape[1], n_lists, niter=8, seed=seed, max_points_per_centroid=40, min_points_per_centroid=1
+    )
+    kmeans.train(keys)
+    centroids: NDArray[np.float32] = kmeans.centroids.reshape(n_lists, -1)
+    return centroids
+
+
+def write_keys(
+    path: Path, centroids: NDArray[np.float32], keys: NDArray[np.floating], positions: NDArray[np.int64]
+) -> None:
+    """Write the index of ``keys`` ``(m, d)`` at ``positions`` ``(m,)``, increasing, to ``path``.
+
+    Raises:
+        BadArrays: a value does not fit fp16, whose largest is 65,504.
+    """
+    if len(keys) and not np.abs(keys).max() <= _MAX_FP16:
+        raise BadArrays(f"keys must lie within ±{_MAX_FP16:,.0f} to be stored as fp16; got {np.abs(keys).max()}")
+    index = _empty_index(centroids)
+    for start in range(0, len(keys), _ADD_ROWS):
+        rows = slice(start, start + _ADD_ROWS)
+        index.add_with_ids(np.ascontiguousarray(keys[rows], dtype=np.float32), np.ascontiguousarray(positions[rows]))
+    faiss.write_index(index, str(path))
+
+
+def merge_keys(
+    path: Path,
+    centroids: NDArray[np.float32],
+    parts: list[tuple["KeysView", NDArray[np.int64]]],
+) -> None:
+    """Write to ``path`` the entries of several views, each with its map from old position to new (-1: left out).
+
+    Each inverted list is copied in order, codes untouched, so the file equals, byte for byte, one that
+    ``write_keys`` makes of the entries that stay. FAISS's own ``remove_ids`` would swap the last entry into the hole.
+    """
+    index = _empty_index(centroids)
+    for view, new_positions in parts:
+        for number, positions, codes in view.lists():
+            moved = new_positions[positions]
+            keep = moved >= 0
+            if keep.any():
+                moved, codes = np.ascontiguousarray(moved[keep]), np.ascontiguousarray(codes[keep])
+                index.invlists.add_entries(number, len(moved), faiss.swig_ptr(moved), faiss.swig_ptr(codes))
+                index.ntotal += len(moved)
+    faiss.write_index(index, str(path))
+
+
+class KeysView:
+    """The index at ``path``, memory-mapped and never written. Its SHA-256 must have been checked before.
+
+    Raises:
+        CorruptDatastore: the file is no index of the expected kind and dimension.
+    """
+
+    def __init__(self, path: Path, dimension: int) -> None:
+        try:
+            self._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+        except RuntimeError as error:
+            raise CorruptDatastore(f"{path} is not a FAISS index: {error}") from None
+        if not isinstance(self._index, faiss.IndexIVFScalarQuantizer) or self._index.d != dimension:
+            raise CorruptDatastore(f"{path} should be an IVF index of {dimension} dimensions; got {self._index}")
+        self.n_entries: int = self._index.ntotal
+
+    def search(
+        self, queries: NDArray[np.float32], k: int, n_probe: int, live: LiveMask
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """As ``View.search``: one total order (squared distance, position), live entries only."""
+        wanted = min(k + 1, self.n_entries)
+        distances, positions = self._scan(queries, wanted, n_probe, live)
+        while wanted < self.n_entries and wanted > k and _has_tie_at(distances, positions, k):
+            wanted = min(2 * wanted, self.n_entries)
+            distances, positions = self._scan(queries, wanted, n_probe, live)
+        order = np.lexsort((positions, distances))[:, :k]
+        distances, positions = np.take_along_axis(distances, order, 1), np.take_along_axis(positions, order, 1)
+        missing = k - distances.shape[1]
+        if missing > 0:
+            distances = np.pad(distances, ((0, 0), (0, missing)), constant_values=np.inf)
+            positions = np.pad(positions, ((0, 0), (0, missing)), constant_values=-1)
+        return distances, positions
+
+    def holds(self, start: int, stop: int) -> int:
+        """As ``View.holds``."""
+        return sum(int(((ids >= start) & (ids < stop)).sum()) for _, ids, _ in self.lists())
+
+    def lists(self) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.uint8]]]:
+        """Each inverted list that is not empty: its number, the positions and the codes in stored order."""
+        lists = self._index.invlists
+        for number in range(lists.nlist):
+            if size := lists.list_size(number):
+                positions = faiss.rev_swig_ptr(lists.get_ids(number), size)
+                codes = faiss.rev_swig_ptr(lists.get_codes(number), size * lists.code_size)
+                yield number, positions, codes.reshape(size, lists.code_size)
+
+    def _scan(
+        self, queries: NDArray[np.float32], k: int, n_probe: int, live: LiveMask
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        if k == 0:
+            return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+        selector = faiss.IDSelectorBitmap(live.bits)
+        parameters = faiss.SearchParametersIVF(nprobe=min(n_probe, self._index.nlist), sel=selector)
+        distances, positions = self._index.search(queries, k, params=parameters)
+        # The selector is checked again: some GPU builds have ignored it silently.
+        dead = (positions < 0) | ~live.flags[positions]
+        distances[dead], positions[dead] = np.inf, -1
+        return distances, positions
+
+
+def _has_tie_at(distances: NDArray[np.float32], positions: NDArray[np.int64], k: int) -> bool:
+    """Whether a row's k-th best distance is also its last one, so that equals may have been left out."""
+    return bool(((distances[:, k - 1] == distances[:, -1]) & (positions[:, -1] >= 0)).any())
+
+
+def _empty_index(centroids: NDArray[np.float32]) -> "faiss.IndexIVFScalarQuantizer":
+    n_lists, dimension = centroids.shape
+    quantizer = faiss.IndexFlatL2(dimension)
+    quantizer.add(np.ascontiguousarray(centroids))
+    index = faiss.IndexIVFScalarQuantizer(
+        quantizer, dimension, n_lists, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_L2, False
+    )
+    index.is_trained = True
+    index.quantizer_owner = quantizer
+    return index

@@ -1,0 +1,56 @@
+"""Opting a document out: in force, durably, for every process, before the receipt is returned.
+
+One transaction takes the document out of service, bars its text from coming back, and stores
+the receipt. When it commits (WAL, ``synchronous=FULL``) the removal survives a power loss, and the shared
+epoch sends every reader back to the catalog before its next search is answered. Asking again returns the same receipt.
+"""
+
+import json
+from datetime import datetime
+
+from sqlalchemy import select, update
+
+from datastore import catalog
+from datastore.catalog import REMOVED
+from datastore.errors import UnknownDocument
+from datastore.receipts import Receipt, receipt_from_json, sign_receipt
+from datastore.signing import fresh_salt, load_key
+from datastore.store import Datastore
+
+
+def opt_out(store: Datastore, document: str, *, now: datetime) -> Receipt:
+    """Take ``document`` out of ``store`` and return the signed receipt.
+
+    Raises:
+        UnknownDocument: no document of that id was ever in the store.
+    """
+    key = load_key(store.path)
+    documents = catalog.documents
+    with store.catalog.change() as connection:
+        row = connection.execute(select(documents).where(documents.c.id == document)).mappings().first()
+        if row is None:
+            raise UnknownDocument(
+                f"no document {document!r} was ever in this store. `silo datastore info` lists the ids of its documents."
+            )
+        given = select(catalog.optouts.c.receipt).where(catalog.optouts.c.document == document)
+        if earlier := connection.execute(given).scalar_one_or_none():
+            return receipt_from_json(json.loads(earlier))
+        epoch = catalog.epoch_of(connection) + 1
+        facts = {
+            "store": store.id,
+            "document": document,
+            "digest": row["digest"],
+            "n_entries": row["n_positions"] - 1,
+            "accepted_at": now.isoformat(),
+            "epoch": epoch,
+        }
+        receipt = sign_receipt(facts, fresh_salt(), key)
+        connection.execute(
+            update(documents).where(documents.c.id == document).values(state=REMOVED, removed_epoch=epoch)
+        )
+        connection.execute(
+            catalog.optouts.insert().values(
+                document=document, digest=row["digest"], receipt=json.dumps(receipt.to_json(), sort_keys=True)
+            )
+        )
+    return receipt

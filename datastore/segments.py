@@ -1,0 +1,220 @@
+"""A segment: some documents, whole, in the order of ingestion, in files that never change.
+
+Works on positions: position *p* is the *p*-th token of the segment. The entry at *p* has the
+token at *p + 1* as its value; the last token of a document, its end, has no entry. Knows documents by
+ordinal alone; their names are the catalog's business.
+
+``tokens.npy``     ``(positions,)``
+``documents.npy``  ``(documents + 1, 3)`` first position, first byte of text, first sentence; the last row is the end
+``sentences.npy``  ``(sentences, 3)`` first position, then the character span in its document
+``text.bin``       UTF-8, one document after another
+``keys.faiss``     the ``keys`` view
+``segment.json``   size and SHA-256 of the others; its own SHA-256 is in the catalog
+"""
+
+import itertools
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datastore import keys
+from datastore.errors import CorruptDatastore
+from datastore.files import (
+    TEMPORARY_PREFIX,
+    canonical_json,
+    check_files,
+    checksums,
+    load_array,
+    publish_folder,
+    read_json,
+    sha256_file,
+    write_bytes,
+)
+from datastore.records import EncodedDocument
+
+FILE_NAME = "segment.json"
+
+
+@dataclass(frozen=True)
+class WrittenSegment:
+    """What the catalog records of a segment."""
+
+    name: str
+    sha256: str
+    """Of its ``segment.json``."""
+    n_positions: int
+
+
+class Segment:
+    """The segment in ``folder``, checked against its checksums and memory-mapped.
+
+    Raises:
+        CorruptDatastore: a file is missing or is not what was written.
+    """
+
+    def __init__(self, folder: Path, sha256: str, dimension: int) -> None:
+        self.name = folder.name
+        listing = folder / FILE_NAME
+        if not listing.is_file() or sha256_file(listing) != sha256:
+            raise CorruptDatastore(
+                f"{listing} should have SHA-256 {sha256}; it is missing or was changed. Restore the store from a snapshot."
+            )
+        check_files(folder, read_json(listing, "the list of a segment's files")["files"])
+        self.tokens = load_array(folder / "tokens.npy")
+        self._documents = load_array(folder / "documents.npy")
+        self._sentences = load_array(folder / "sentences.npy")
+        self._text = np.memmap(folder / "text.bin", mode="r") if self._documents[-1, 1] else np.empty(0, np.uint8)
+        self.keys = keys.KeysView(folder / keys.FILE_NAME, dimension)
+        self.n_positions = len(self.tokens)
+        self.n_documents = len(self._documents) - 1
+
+    def span(self, ordinal: int) -> tuple[int, int]:
+        """Half-open range of the document's positions, its end token included."""
+        return int(self._documents[ordinal, 0]), int(self._documents[ordinal + 1, 0])
+
+    def ordinals(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The document of each position."""
+        return np.searchsorted(self._documents[:, 0], positions, side="right") - 1
+
+    def sentence_of_value(self, position: int, ordinal: int) -> int:
+        """Index, in its document, of the sentence in which the value of the entry at ``position`` begins."""
+        found = int(np.searchsorted(self._sentences[:, 0], position + 1, side="right")) - 1
+        return found - int(self._documents[ordinal, 2])
+
+    def text(self, ordinal: int) -> str:
+        """The document's text."""
+        start, stop = self._documents[ordinal : ordinal + 2, 1]
+        return self._text[start:stop].tobytes().decode("utf-8")
+
+    def sentences(self, ordinal: int) -> NDArray[np.int64]:
+        """``(s, 3)``: first position in the segment and character span in the document."""
+        start, stop = self._documents[ordinal : ordinal + 2, 2]
+        rows: NDArray[np.int64] = self._sentences[start:stop]
+        return rows
+
+    def raw(self, ordinal: int) -> "_Pieces":
+        """The stored pieces of one document, for copying into another segment."""
+        (a, byte_a, _), (b, byte_b, _) = self._documents[ordinal : ordinal + 2]
+        return _Pieces(self.tokens[a:b], self._text[byte_a:byte_b], self.sentences(ordinal) - [a, 0, 0])
+
+
+def write_segment(
+    segments: Path,
+    name: str,
+    centroids: NDArray[np.float32],
+    token_type: str,
+    documents: Sequence[EncodedDocument],
+) -> WrittenSegment:
+    """Write ``documents`` as the segment ``name`` of the folder ``segments``; whole or not at all."""
+    pieces = [_pieces_of(document, token_type) for document in documents]
+    starts = _starts(pieces)
+    positions = [np.arange(a, a + len(d.keys), dtype=np.int64) for a, d in zip(starts, documents, strict=True)]
+    dimension = centroids.shape[1]
+    stacked = np.concatenate([d.keys for d in documents] or [np.empty((0, dimension), np.float16)])
+    where = np.concatenate(positions or [np.empty(0, np.int64)])
+    with _Draft(segments, name) as draft:
+        keys.write_keys(draft.folder / keys.FILE_NAME, centroids, stacked, where)
+        return draft.publish(pieces, token_type)
+
+
+def copy_segment(
+    segments: Path,
+    name: str,
+    centroids: NDArray[np.float32],
+    token_type: str,
+    documents: Sequence[tuple[Segment, int]],
+) -> WrittenSegment:
+    """As ``write_segment``, of documents that other segments hold, given as (segment, ordinal).
+
+    Copies each inverted list in order, so that every file equals the one that ``write_segment`` makes.
+    """
+    pieces = [segment.raw(ordinal) for segment, ordinal in documents]
+    moves: dict[str, tuple[Segment, NDArray[np.int64]]] = {}
+    for start, (segment, ordinal) in zip(_starts(pieces), documents, strict=True):
+        _, new = moves.setdefault(segment.name, (segment, np.full(segment.n_positions, -1, dtype=np.int64)))
+        a, b = segment.span(ordinal)
+        new[a:b] = np.arange(start, start + b - a)
+    with _Draft(segments, name) as draft:
+        parts = [(segment.keys, new) for segment, new in moves.values()]
+        keys.merge_keys(draft.folder / keys.FILE_NAME, centroids, parts)
+        return draft.publish(pieces, token_type)
+
+
+def cut(lengths: Sequence[int], max_positions: int) -> list[tuple[int, int]]:
+    """Half-open ranges of documents, one per segment: as many whole documents as fit ``max_positions``.
+
+    A function of the documents alone, so a store after compaction is cut as one that was built from scratch.
+    """
+    ranges: list[tuple[int, int]] = []
+    start = filled = 0
+    for i, length in enumerate(lengths):
+        if i > start and filled + length > max_positions:
+            ranges.append((start, i))
+            start, filled = i, 0
+        filled += length
+    return [*ranges, (start, len(lengths))] if lengths else []
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """One document's arrays, with positions counted from its own start."""
+
+    tokens: NDArray[Any]
+    text: NDArray[np.uint8]
+    sentences: NDArray[np.int64]
+
+
+def _pieces_of(document: EncodedDocument, token_type: str) -> _Pieces:
+    n_sentences = len(document.sentences)
+    first = np.searchsorted(document.token_sentences, np.arange(n_sentences), side="left")
+    return _Pieces(
+        document.tokens.astype(token_type),
+        np.frombuffer(document.text.encode("utf-8"), np.uint8),
+        np.column_stack([first, document.sentences]).astype(np.int64).reshape(n_sentences, 3),
+    )
+
+
+def _starts(pieces: Sequence[_Pieces]) -> list[int]:
+    """First position of each document and, last, the number of positions."""
+    return list(itertools.accumulate((len(p.tokens) for p in pieces), initial=0))[: len(pieces)]
+
+
+class _Draft:
+    """A segment under a temporary name; it vanishes unless it is published."""
+
+    def __init__(self, segments: Path, name: str) -> None:
+        self._final = segments / name
+        self.folder = segments / f"{TEMPORARY_PREFIX}{name}"
+
+    def __enter__(self) -> "_Draft":
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def publish(self, pieces: Sequence[_Pieces], token_type: str) -> WrittenSegment:
+        """Write the files that all segments share, list them, and rename the folder."""
+        table = np.zeros((len(pieces) + 1, 3), dtype=np.int64)
+        table[1:] = np.cumsum([(len(p.tokens), len(p.text), len(p.sentences)) for p in pieces], axis=0).reshape(-1, 3)
+        shifted = [p.sentences + [start, 0, 0] for p, start in zip(pieces, table[:, 0], strict=False)]
+        arrays = {
+            "tokens.npy": np.concatenate([p.tokens for p in pieces] or [np.empty(0)]).astype(token_type),
+            "documents.npy": table,
+            "sentences.npy": np.concatenate(shifted or [np.empty((0, 3))]).astype(np.int64),
+        }
+        for name, array in arrays.items():
+            np.save(self.folder / name, array, allow_pickle=False)
+        with (self.folder / "text.bin").open("wb") as file:
+            file.writelines(p.text.tobytes() for p in pieces)
+        listing = canonical_json({"format": 1, "files": checksums(self.folder)})
+        write_bytes(self.folder / FILE_NAME, listing)
+        sha256 = sha256_file(self.folder / FILE_NAME)
+        publish_folder(self.folder, self._final)
+        return WrittenSegment(self._final.name, sha256, int(table[-1, 0]))

@@ -1,0 +1,56 @@
+"""The store's Ed25519 key: made with the store, kept in it with mode 600, and used for every signature.
+
+Works on bytes; knows nothing of what it signs.
+"""
+
+import os
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from datastore.errors import CorruptDatastore, VerificationFailed
+from datastore.files import write_bytes
+
+FILE_NAME = "signing-key.pem"
+
+
+def create_key(folder: Path) -> Ed25519PrivateKey:
+    """Make a key and write it to ``folder``, readable by its owner alone."""
+    key = Ed25519PrivateKey.generate()
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    write_bytes(folder / FILE_NAME, pem, mode=0o600)
+    return key
+
+
+def load_key(folder: Path) -> Ed25519PrivateKey:
+    """The key of the store in ``folder``. Raises CorruptDatastore where it is missing or no Ed25519 key."""
+    path = folder / FILE_NAME
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, ValueError) as error:
+        raise CorruptDatastore(f"{path} should be the store's Ed25519 key, but it cannot be read: {error}") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise CorruptDatastore(f"{path} should be an Ed25519 key; it is a {type(key).__name__}")
+    return key
+
+
+def public_hex(key: Ed25519PrivateKey) -> str:
+    """The public half, 64 hex digits."""
+    return key.public_key().public_bytes_raw().hex()
+
+
+def check_signature(public_key: str, signature: str, message: bytes, what: str) -> None:
+    """Raise VerificationFailed unless ``signature`` (hex) of ``message`` is by ``public_key`` (hex)."""
+    try:
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key)).verify(bytes.fromhex(signature), message)
+    except (InvalidSignature, ValueError):
+        raise VerificationFailed(
+            f"{what} is not what key {public_key:.16}… signed: it was edited, torn, or signed by another store"
+        ) from None
+
+
+def fresh_salt() -> str:
+    """256 random bits in hex."""
+    return os.urandom(32).hex()

@@ -1,0 +1,305 @@
+"""The store as its readers see it: search, and where each answer comes from.
+
+Opening a store reads it and writes nothing. Every search answers as of one epoch: it reads the
+epoch, searches the live entries, and reads the epoch again; if a change came in between, it
+searches again. So a search that begins after an opt-out was acknowledged cannot return a removed entry,
+in whichever process it runs. Entry ids are positions counted through all segments; they follow the order of
+ingestion and hold for one layout of the store, so resolve them at once with ``locate``.
+"""
+
+import bisect
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Row, RowMapping, func, select
+
+from datastore import catalog
+from datastore.catalog import LIVE, REMOVED, Catalog
+from datastore.errors import BadArrays, CorruptDatastore, UnknownDocument
+from datastore.files import check_files, load_array
+from datastore.manifest import Manifest, read_manifest
+from datastore.records import Neighbors, Place, StoredDocument
+from datastore.segments import Segment
+from datastore.views import LiveMask
+
+CENTROIDS = "centroids.npy"
+SEGMENTS = "segments"
+
+Answer = TypeVar("Answer")
+
+
+@dataclass
+class _Snapshot:
+    """The store at one epoch. Masks only ever lose entries; a search that overlaps such a loss is done again."""
+
+    epoch: int
+    layout: tuple[str, ...]
+    segments: list[Segment]
+    starts: list[int]
+    """First entry id of each segment."""
+    masks: list[LiveMask]
+    names: dict[tuple[str, int], str] = field(default_factory=dict)
+    """(segment, ordinal) -> document id, filled as asked."""
+
+    def owner(self, entry: int) -> tuple[int, int]:
+        """Index of the segment that ``entry`` lies in, and its position there."""
+        index = bisect.bisect_right(self.starts, entry) - 1
+        return index, entry - self.starts[index]
+
+
+class Datastore:
+    """A store that is open for reading, safe to use from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the store in the folder ``path``; every file is checked against its SHA-256 first.
+
+        Raises:
+            NotADatastore: the folder holds none.
+            CorruptDatastore: a file is missing, torn or edited.
+        """
+        self.path = path
+        self.manifest: Manifest = read_manifest(path)
+        check_files(path, self.manifest.files)
+        self.centroids: NDArray[np.float32] = load_array(path / CENTROIDS)
+        self.catalog = Catalog(path)
+        self._lock = threading.Lock()
+        self._known: tuple[int, _Snapshot | None] = (-1, None)
+        self._current()
+
+    @classmethod
+    def open(cls, path: Path | str) -> "Datastore":
+        """As the constructor."""
+        return cls(Path(path))
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        self.catalog.close()
+        self._known = (-1, None)
+
+    @property
+    def id(self) -> str:
+        """Random name of this store."""
+        return self.manifest.store
+
+    @property
+    def epoch(self) -> int:
+        """How many changes this store has seen; answers of one epoch are answers of one set of documents."""
+        return self._current().epoch
+
+    @property
+    def n_entries(self) -> int:
+        """Entries that may be served now."""
+        with self.catalog.read() as connection:
+            query = select(func.coalesce(func.sum(catalog.documents.c.n_positions - 1), 0))
+            return int(connection.execute(query.where(catalog.documents.c.state == LIVE)).scalar_one())
+
+    def search(self, queries: NDArray[np.floating], k: int, n_probe: int = 8) -> Neighbors:
+        """The ``k`` nearest live entries of each of ``queries`` ``(q, d)`` in the ``n_probe`` nearest inverted lists.
+
+        A query with NaN or infinite values gets no neighbors.
+
+        Raises:
+            BadArrays: the queries are not ``(q, d)``, or ``k`` or ``n_probe`` is not positive.
+        """
+        if queries.ndim != 2 or queries.shape[1] != self.manifest.dimension:
+            raise BadArrays(f"queries must be (q, {self.manifest.dimension}); got shape {queries.shape}")
+        if k < 1 or n_probe < 1:
+            raise BadArrays(f"k and n_probe must be at least 1; got k={k}, n_probe={n_probe}")
+        exact = np.ascontiguousarray(queries, dtype=np.float32)
+        return self._answer(lambda snapshot: _search(snapshot, exact, k, n_probe))
+
+    def locate(self, entries: Sequence[int], epoch: int) -> list[Place] | None:
+        """The document and sentence of each of ``entries``, which a search of ``epoch`` gave.
+
+        None where the store has changed since: search again.
+        """
+        snapshot = self._current()
+        if snapshot.epoch != epoch:
+            return None
+        return [self._place(snapshot, int(entry)) for entry in entries]
+
+    def document(self, id: str) -> StoredDocument:  # noqa: A002
+        """What the store knows of a document, removed ones too. Raises UnknownDocument."""
+        with self.catalog.read() as connection:
+            row = connection.execute(select(catalog.documents).where(catalog.documents.c.id == id)).mappings().first()
+        if row is None:
+            raise UnknownDocument(
+                f"no document {id!r} was ever in this store; `silo datastore info` lists its documents."
+            )
+        return _stored(row)
+
+    def documents(self, state: str | None = None) -> Iterator[StoredDocument]:
+        """All documents in the order of ingestion, or those of one state (``live``, ``removed``, ``erased``)."""
+        query = select(catalog.documents).order_by(catalog.documents.c.number)
+        with self.catalog.read() as connection:
+            rows = connection.execute(query if state is None else query.where(catalog.documents.c.state == state))
+            for row in rows.mappings():
+                yield _stored(row)
+
+    def sentence_text(self, document: str, sentence: int) -> str:
+        """The text of a live document's sentence. Raises UnknownDocument where it is removed or has no such sentence."""
+
+        def answer(snapshot: _Snapshot) -> str:
+            segment, ordinal = self._find_live(snapshot, document)
+            rows = segment.sentences(ordinal)
+            if not 0 <= sentence < len(rows):
+                raise UnknownDocument(f"document {document!r} has {len(rows)} sentences; got index {sentence}")
+            return segment.text(ordinal)[rows[sentence, 1] : rows[sentence, 2]]
+
+        return self._answer(answer)
+
+    def live_entries(self, document: str) -> int:
+        """How many entries of ``document`` a search could return now. Raises UnknownDocument if it never was here."""
+        self.document(document)
+
+        def answer(snapshot: _Snapshot) -> int:
+            with self.catalog.read() as connection:
+                row = _row_of(connection, document)
+            if row is None or row.segment is None:
+                return 0
+            index = _index_of(snapshot, row.segment)
+            start, stop = snapshot.segments[index].span(row.ordinal)
+            return int(snapshot.masks[index].flags[start:stop].sum())
+
+        return self._answer(answer)
+
+    def _answer(self, question: Callable[[_Snapshot], Answer]) -> Answer:
+        """Ask until no change came in between: the answer then belongs to one epoch."""
+        while True:
+            snapshot = self._current()
+            try:
+                answer = question(snapshot)
+            except _LayoutMoved:
+                continue
+            if self._current().epoch == snapshot.epoch:
+                return answer
+
+    def _current(self) -> _Snapshot:
+        """The store now; goes to the catalog only where the shared epoch moved or is in doubt."""
+        shared = self.catalog.shared_epoch.value()
+        seen, snapshot = self._known
+        if snapshot is not None and shared == seen and shared % 2 == 0:
+            return snapshot
+        with self._lock:
+            # The number was read before the catalog, so a snapshot is never older than the number it is kept under.
+            snapshot = self._refreshed(self._known[1])
+            self._known = (shared, snapshot)
+            return snapshot
+
+    def _refreshed(self, old: _Snapshot | None) -> _Snapshot:
+        """The snapshot that the catalog describes, made of ``old`` where that is still right."""
+        while True:
+            with self.catalog.read() as connection:
+                epoch = catalog.epoch_of(connection)
+                if old is not None and epoch == old.epoch:
+                    return old
+                listed = connection.execute(select(catalog.segments).order_by(catalog.segments.c.number)).all()
+                is_same_layout = old is not None and old.layout == tuple(row.name for row in listed)
+                since = old.epoch if old is not None and is_same_layout else 0
+                gone = _removed_since(connection, since)
+            if old is not None and is_same_layout:
+                fresh = _Snapshot(epoch, old.layout, old.segments, old.starts, old.masks, old.names)
+            else:
+                opened = {segment.name: segment for segment in old.segments} if old is not None else {}
+                try:
+                    parts = [opened.get(row.name) or self._open(row.name, row.sha256) for row in listed]
+                except CorruptDatastore:
+                    if self.catalog.epoch() != epoch:
+                        continue  # compaction took the segment away between the two looks
+                    raise
+                starts = list(itertools.accumulate((part.n_positions for part in parts), initial=0))[: len(parts)]
+                masks = [LiveMask.all(part.n_positions) for part in parts]
+                fresh = _Snapshot(epoch, tuple(row.name for row in listed), parts, starts, masks)
+            for name, ordinal in gone:
+                index = fresh.layout.index(name)
+                fresh.masks[index].clear(*fresh.segments[index].span(ordinal))
+            return fresh
+
+    def open_segment(self, name: str) -> Segment:
+        """The segment ``name``, checked against its checksums. Raises CorruptDatastore."""
+        with self.catalog.read() as connection:
+            query = select(catalog.segments.c.sha256).where(catalog.segments.c.name == name)
+            return self._open(name, connection.execute(query).scalar_one())
+
+    def _open(self, name: str, sha256: str) -> Segment:
+        return Segment(self.path / SEGMENTS / name, sha256, self.manifest.dimension)
+
+    def _find_live(self, snapshot: _Snapshot, document: str) -> tuple[Segment, int]:
+        with self.catalog.read() as connection:
+            row = _row_of(connection, document)
+        if row is None or row.state != LIVE:
+            raise UnknownDocument(f"document {document!r} is not served by this store")
+        return snapshot.segments[_index_of(snapshot, row.segment)], row.ordinal
+
+    def _place(self, snapshot: _Snapshot, entry: int) -> Place:
+        index, position = snapshot.owner(entry)
+        segment = snapshot.segments[index]
+        ordinal = int(segment.ordinals(np.asarray([position]))[0])
+        return Place(
+            self._name(snapshot, segment.name, ordinal),
+            segment.sentence_of_value(position, ordinal),
+            position - segment.span(ordinal)[0],
+        )
+
+    def _name(self, snapshot: _Snapshot, segment: str, ordinal: int) -> str:
+        if (segment, ordinal) not in snapshot.names:
+            query = select(catalog.documents.c.id).where(
+                catalog.documents.c.segment == segment, catalog.documents.c.ordinal == ordinal
+            )
+            with self.catalog.read() as connection:
+                snapshot.names[segment, ordinal] = connection.execute(query).scalar_one()
+        return snapshot.names[segment, ordinal]
+
+
+class _LayoutMoved(Exception):
+    """The catalog names a segment that the snapshot does not have; never leaves this module."""
+
+
+def _index_of(snapshot: _Snapshot, segment: str) -> int:
+    if segment not in snapshot.layout:
+        raise _LayoutMoved
+    return snapshot.layout.index(segment)
+
+
+def _stored(row: RowMapping) -> StoredDocument:
+    n_entries = row["n_positions"] - 1 if row["state"] == LIVE else 0
+    return StoredDocument(catalog.facts_of(row), row["state"], n_entries, row["n_sentences"])
+
+
+def _search(snapshot: _Snapshot, queries: NDArray[np.float32], k: int, n_probe: int) -> Neighbors:
+    """Search each segment and merge by (squared distance, entry id)."""
+    usable = np.isfinite(queries).all(axis=1)
+    queries = np.where(usable[:, None], queries, 0)
+    distances = [np.full((len(queries), k), np.inf, np.float32)]
+    entries = [np.full((len(queries), k), -1, np.int64)]
+    values = [np.full((len(queries), k), -1, np.int64)]
+    for segment, start, mask in zip(snapshot.segments, snapshot.starts, snapshot.masks, strict=True):
+        d, positions = segment.keys.search(queries, k, n_probe, mask)
+        d, positions = np.where(usable[:, None], d, np.inf), np.where(usable[:, None], positions, -1)
+        found = positions >= 0
+        distances.append(d)
+        entries.append(np.where(found, positions + start, -1))
+        values.append(np.where(found, segment.tokens[np.where(found, positions + 1, 0)].astype(np.int64), -1))
+    d, e, v = (np.concatenate(parts, axis=1) for parts in (distances, entries, values))
+    order = np.lexsort((e, e < 0, d))[:, :k]
+    take = np.take_along_axis
+    return Neighbors(take(d, order, 1).astype(np.float32), take(e, order, 1), take(v, order, 1), snapshot.epoch)
+
+
+def _removed_since(connection: Connection, epoch: int) -> list[tuple[str, int]]:
+    """(segment, ordinal) of the documents that were removed after ``epoch`` and whose bytes are still there."""
+    query = select(catalog.documents.c.segment, catalog.documents.c.ordinal).where(
+        catalog.documents.c.state == REMOVED, catalog.documents.c.removed_epoch > epoch
+    )
+    return [(row.segment, row.ordinal) for row in connection.execute(query)]
+
+
+def _row_of(connection: Connection, document: str) -> Row[tuple[str, str | None, int]] | None:
+    query = select(catalog.documents.c.state, catalog.documents.c.segment, catalog.documents.c.ordinal)
+    return connection.execute(query.where(catalog.documents.c.id == document)).first()

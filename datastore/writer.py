@@ -1,0 +1,272 @@
+"""Making a store and adding documents to it.
+
+One writer at a time, across processes; readers and opt-outs go on meanwhile. New segments are written
+beside the old ones and come into being in one transaction, last: a kill at any point before leaves the
+store as it was, and what the killed writer left behind is cleared by the next one.
+"""
+
+import itertools
+import json
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, select, update
+
+from datastore import catalog, keys
+from datastore.catalog import LIVE, REMOVED, Catalog
+from datastore.errors import BadArrays, DatastoreError, DuplicateDocument
+from datastore.files import checksums, locked, remove_leftovers, sync_folder, write_bytes
+from datastore.manifest import Manifest, write_manifest
+from datastore.records import DocumentFacts, EncodedDocument
+from datastore.segments import WrittenSegment, write_segment
+from datastore.signing import create_key, public_hex
+from datastore.store import CENTROIDS, SEGMENTS, Datastore
+
+FITTED_ON = "fitted-on.jsonl"
+HIGH_RISK = "HIGH_RISK"
+MAX_SEGMENT_POSITIONS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """The LM and tokenizer that make keys and tokens, as far as the store needs to know them."""
+
+    fingerprint: str
+    name: str
+    dimension: int
+    vocabulary: int
+
+
+@dataclass(frozen=True)
+class Added:
+    """What an ``add`` did."""
+
+    n_documents: int
+    n_entries: int
+    refused: tuple[tuple[str, str], ...]
+    """(document id, reason) of the texts that were opted out and stay out."""
+
+
+def create(
+    path: Path,
+    encoder: Encoder,
+    licensed_keys: NDArray[np.floating],
+    fitted_on: Sequence[DocumentFacts],
+    *,
+    n_lists: int,
+    knn_temperature: float,
+    now: datetime,
+    max_segment_positions: int = MAX_SEGMENT_POSITIONS,
+) -> Datastore:
+    """Make an empty store at ``path``, with its coarse centroids fitted on ``licensed_keys`` ``(m, d)``.
+
+    ``fitted_on`` names the documents that ``licensed_keys`` and ``knn_temperature`` came from.
+
+    Raises:
+        DatastoreError: ``path`` exists, or a document in ``fitted_on`` is high-risk: what is fitted on a
+            text keeps a trace of it that no removal reaches.
+        BadArrays: fewer keys than lists, or of another dimension.
+    """
+    if path.exists():
+        raise DatastoreError(f"{path} exists. Add to it with `silo datastore add`, or name a new folder.")
+    for facts in fitted_on:
+        if facts.risk == HIGH_RISK:
+            raise DatastoreError(
+                f"document {facts.id!r} (license {facts.license or 'not stated'}) is high-risk; nothing that search depends on "
+                "may be fitted on text that can be removed. Fit on PD, SW or BY text."
+            )
+    if licensed_keys.ndim != 2 or licensed_keys.shape[1] != encoder.dimension:
+        raise BadArrays(f"licensed keys must be (m, {encoder.dimension}); got shape {licensed_keys.shape}")
+    temporary = path.with_name(f".tmp-{path.name}-{uuid.uuid4().hex}")
+    temporary.mkdir(parents=True)
+    try:
+        np.save(temporary / CENTROIDS, keys.fit_centroids(licensed_keys, n_lists), allow_pickle=False)
+        lines = (json.dumps({"id": f.id, "digest": f.digest, "license": f.license, "risk": f.risk}) for f in fitted_on)
+        write_bytes(temporary / FITTED_ON, "".join(f"{line}\n" for line in lines).encode("utf-8"))
+        files = checksums(temporary)
+        signing_key = create_key(temporary)
+        manifest = Manifest(
+            store=uuid.uuid4().hex,
+            created_at=now.isoformat(),
+            encoder=encoder.fingerprint,
+            encoder_name=encoder.name,
+            dimension=encoder.dimension,
+            token_type="uint16" if encoder.vocabulary <= 1 << 16 else "uint32",
+            knn_temperature=knn_temperature,
+            n_lists=n_lists,
+            max_segment_positions=max_segment_positions,
+            n_fitted_documents=len(fitted_on),
+            files=files,
+            public_key=public_hex(signing_key),
+        )
+        (temporary / SEGMENTS).mkdir()
+        Catalog.create(temporary)
+        write_manifest(temporary, manifest, signing_key)
+        temporary.rename(path)
+        sync_folder(path.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return Datastore(path)
+
+
+def add(store: Datastore, documents: Iterable[EncodedDocument]) -> Added:
+    """Add ``documents`` in order; all of them or, on any error, none.
+
+    A text whose id or digest was opted out is refused and listed; it may not come back.
+
+    Raises:
+        DuplicateDocument: an id is in the store already, or comes twice.
+        BadArrays: keys of another dimension, or tokens outside the vocabulary's type.
+        WriterBusy: another process is writing.
+    """
+    with writing(store):
+        refused: list[tuple[str, str]] = []
+        written: list[tuple[WrittenSegment, list[_Row]]] = []
+        names = new_names(store)
+        limit = store.manifest.max_segment_positions
+        for batch in _batches(_admitted(store, documents, refused), limit):
+            segment = write_segment(
+                store.path / SEGMENTS, next(names), store.centroids, store.manifest.token_type, batch
+            )
+            written.append((segment, [_Row(d.facts, len(d.tokens), len(d.sentences)) for d in batch]))
+        if written:
+            with store.catalog.change() as connection:
+                _publish(connection, written, refused)
+    rows = [row for _, batch in written for row in batch]
+    n_entries = sum(row.n_positions - 1 for row in rows)
+    return Added(len(rows), n_entries, tuple(refused))
+
+
+@contextmanager
+def writing(store: Datastore) -> Iterator[None]:
+    """Be the one process that writes segments to ``store``. Raises WriterBusy where another one is."""
+    with locked(store.path / "writer.lock", wait=False):
+        remove_leftovers(store.path / SEGMENTS)
+        with store.catalog.read() as connection:
+            known = set(connection.execute(select(catalog.segments.c.name)).scalars())
+        for folder in (store.path / SEGMENTS).iterdir():
+            if folder.name not in known:
+                shutil.rmtree(folder)
+        yield
+
+
+def new_names(store: Datastore) -> Iterator[str]:
+    """Names for new segments, in order, never used before in this store."""
+    with store.catalog.read() as connection:
+        number: int = connection.execute(select(catalog.state.c.next_segment)).scalar_one()
+    return (f"{n:08d}" for n in itertools.count(number))
+
+
+def record_segment(connection: Connection, segment: WrittenSegment) -> None:
+    """Enter ``segment`` in the catalog."""
+    number = int(segment.name)
+    connection.execute(
+        catalog.segments.insert().values(
+            name=segment.name, number=number, sha256=segment.sha256, n_positions=segment.n_positions
+        )
+    )
+    connection.execute(update(catalog.state).values(next_segment=number + 1))
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What the catalog will say of a document that was written."""
+
+    facts: DocumentFacts
+    n_positions: int
+    n_sentences: int
+
+
+def _admitted(
+    store: Datastore, documents: Iterable[EncodedDocument], refused: list[tuple[str, str]]
+) -> Iterator[EncodedDocument]:
+    """The documents that may enter, checked one by one; opted-out texts go to ``refused``."""
+    seen: set[str] = set()
+    for document in documents:
+        facts = document.facts
+        _check_arrays(store, document)
+        with store.catalog.read() as connection:
+            reason = _suppression(connection, facts)
+            is_known = connection.execute(
+                select(catalog.documents.c.number).where(catalog.documents.c.id == facts.id)
+            ).first()
+        if reason:
+            refused.append((facts.id, reason))
+        elif is_known or facts.id in seen:
+            where = "in this store already" if is_known else "twice in this batch"
+            raise DuplicateDocument(
+                f"document id {facts.id!r} is {where}; ids are unique and are not used again. "
+                "Nothing was added. Give the document another id, or leave it out."
+            )
+        else:
+            seen.add(facts.id)
+            yield document
+
+
+def _check_arrays(store: Datastore, document: EncodedDocument) -> None:
+    manifest = store.manifest
+    if document.keys.shape[1] != manifest.dimension:
+        raise BadArrays(
+            f"document {document.facts.id!r}: keys must have {manifest.dimension} dimensions, as this store's encoder "
+            f"{manifest.encoder_name!r} makes them; got {document.keys.shape[1]}"
+        )
+    largest = np.iinfo(manifest.token_type).max
+    if len(document.tokens) and (document.tokens.min() < 0 or document.tokens.max() > largest):
+        raise BadArrays(f"document {document.facts.id!r}: token ids must lie from 0 to {largest}")
+
+
+def _suppression(connection: Connection, facts: DocumentFacts) -> str | None:
+    """Why ``facts`` may not enter, if its id or text was opted out."""
+    by_id = select(catalog.optouts.c.number).where(catalog.optouts.c.document == facts.id)
+    if connection.execute(by_id).first():
+        return "a document of this id was opted out; an owner who returns submits it under a new id"
+    by_digest = select(catalog.optouts.c.number).where(catalog.optouts.c.digest == facts.digest)
+    if connection.execute(by_digest).first():
+        return "this text was opted out"
+    return None
+
+
+def _batches(documents: Iterable[EncodedDocument], max_positions: int) -> Iterator[list[EncodedDocument]]:
+    """Runs of documents, one per segment, cut as ``segments.cut`` cuts."""
+    batch: list[EncodedDocument] = []
+    filled = 0
+    for document in documents:
+        if batch and filled + len(document.tokens) > max_positions:
+            yield batch
+            batch, filled = [], 0
+        batch.append(document)
+        filled += len(document.tokens)
+    if batch:
+        yield batch
+
+
+def _publish(
+    connection: Connection, written: Sequence[tuple[WrittenSegment, list[_Row]]], refused: list[tuple[str, str]]
+) -> None:
+    """Enter segments and documents; a text that was opted out while it was being encoded enters as removed."""
+    epoch = catalog.epoch_of(connection) + 1
+    for segment, rows in written:
+        record_segment(connection, segment)
+        for ordinal, row in enumerate(rows):
+            reason = _suppression(connection, row.facts)
+            if reason:
+                refused.append((row.facts.id, reason))
+            connection.execute(
+                catalog.documents.insert().values(
+                    **catalog.columns_of(row.facts),
+                    state=REMOVED if reason else LIVE,
+                    removed_epoch=epoch if reason else None,
+                    segment=segment.name,
+                    ordinal=ordinal,
+                    n_positions=row.n_positions,
+                    n_sentences=row.n_sentences,
+                )
+            )
