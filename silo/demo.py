@@ -100,7 +100,7 @@ class Steps:
         """
         self.heading(title)
         if made is not None and made.exists():
-            self.console.print(f"{made} is there already: nothing to do.", style="dim", markup=False)
+            self.console.print(f"{made} is there already: nothing to do.", style="dim", markup=False, soft_wrap=True)
             return
         self.console.print(f"$ {shlex.join(command)}\n", style="cyan", markup=False, soft_wrap=True)
         begun = time.monotonic()
@@ -144,14 +144,19 @@ def run_demo(demo: Demo, run: Run, console: "Console") -> None:
 
     before = generate(demo, steps, "Answer, and say whose text it was", demo.folder / "before.json")
     document, mass = top_source(before)
-    console.print(f"\nThe largest source is {document}, with {mass:.1%} of the answer.", style="bold", markup=False)
+    console.print(
+        f"\nThe largest source is {document}, with {mass:.1%} of the answer.",
+        style="bold",
+        markup=False,
+        soft_wrap=True,
+    )
     receipt = demo.receipt(document)
     receipt.parent.mkdir(parents=True, exist_ok=True)
     steps.step("Its owner opts out", ["silo", "optout", document, *store, "--receipt", str(receipt)])
     after = generate(demo, steps, "Answer again", demo.folder / "after.json")
     if document in sources(after):
         raise DemoStopped(f"{document} was opted out and still took part in {demo.folder / 'after.json'}. Report this.")
-    console.print(f"\n{document} has no part in this answer.", style="bold green", markup=False)
+    console.print(f"\n{document} has no part in this answer.", style="bold green", markup=False, soft_wrap=True)
     steps.step("Verify the receipt", ["silo", "datastore", "verify", str(receipt), *store])
     steps.step("Erase what is left of it", ["silo", "datastore", "compact", str(demo.store)])
     summarize(demo, steps, receipt)

@@ -29,7 +29,7 @@ class Package:
     """One published file, by name, version and what its bytes must be.
 
     Raises:
-        BadPackage: the checksum is not a SHA-256 in hex, or the kind is unknown.
+        BadPackage: the checksum is not a SHA-256 in hex.
     """
 
     name: str
@@ -42,8 +42,6 @@ class Package:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
             raise BadPackage(f"{self.name} needs a SHA-256 of 64 lower-case hex digits; got {self.sha256!r:.80}")
-        if self.kind not in ("wheel", "sdist"):
-            raise BadPackage(f"the kind of {self.name} must be 'wheel' or 'sdist'; got {self.kind!r}")
 
     @property
     def requirement(self) -> str:
