@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
 
 PROMPT = "The company said on Friday that its profits"
 N_TOKENS = 48
+RECIPE = "demo.toml"
+"""Of the recipes that come with `silo train`."""
 LICENSED = ("licensed/pd.jsonl.gz", "licensed/sw.jsonl.gz", "licensed/by.jsonl.gz")
 HIGH_RISK = ("high-risk/news.jsonl.gz", "high-risk/code.jsonl.gz")
 
@@ -67,13 +68,6 @@ class Demo:
     def store(self) -> Path:
         """The datastore."""
         return self.folder / "store"
-
-    @property
-    def recipe(self) -> Path:
-        """The demo's training recipe; found beside the package `training`, which is not imported."""
-        spec = find_spec("training")
-        assert spec is not None and spec.submodule_search_locations
-        return _typed(Path(spec.submodule_search_locations[0]) / "recipes" / "demo.toml")
 
     def receipt(self, document: str) -> Path:
         """Where the receipt for ``document`` goes."""
@@ -135,8 +129,8 @@ def run_demo(demo: Demo, run: Run, console: "Console") -> None:
     steps.step("Fetch the text", ["python", "-m", "silo.demo_corpus", str(demo.folder)], made=corpus)
     steps.step("What may train, and what may not", ["silo", "corpus", *demo.files(LICENSED + HIGH_RISK)])
     if demo.train:
-        command = ["silo", "train", str(demo.recipe)]
-        steps.step("Train a small LM on licensed text", command, made=demo.model / "silo-manifest.json")
+        train = ["silo", "train", RECIPE, "--data", str(demo.folder / "licensed"), "--out", str(demo.model)]
+        steps.step("Train a small LM on licensed text", train, made=demo.model / "silo-manifest.json")
     build = ["silo", "datastore", "build", str(demo.store), *model]
     build += [part for file in demo.files(HIGH_RISK) for part in ("--documents", file)]
     build += [part for file in demo.files(LICENSED) for part in ("--licensed", file)]
@@ -226,7 +220,7 @@ def summarize(demo: Demo, steps: Steps, receipt: Path) -> None:
 
 def clear(folder: Path) -> None:
     """Take away what the demo made in ``folder``, and nothing else; fetched packages stay."""
-    for name in ("licensed", "high-risk", "model", "store", "receipts"):
+    for name in ("licensed", "high-risk", "model", "model.unfinished", "store", "receipts"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in ("corpus.json", "before.json", "after.json"):
         (folder / name).unlink(missing_ok=True)
@@ -237,8 +231,3 @@ def run_command(command: Sequence[str]) -> int:
     sys.stdout.flush()
     prefix = [sys.executable, "-m", "silo"] if command[0] == "silo" else [sys.executable]
     return subprocess.run([*prefix, *command[1:]], check=False).returncode
-
-
-def _typed(path: Path) -> Path:
-    """``path`` as one would type it here."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
