@@ -46,9 +46,10 @@ _Placed = tuple[str, Document]
 
 
 @dataclass(frozen=True)
-class Defaults:
-    """What a document gets where it states nothing, and which columns it is read from."""
+class Location:
+    """Where documents are, which fields they are read from, and what they get where they state nothing."""
 
+    at: str | Path
     license: str = ""
     source: str = ""
     owner: str = ""
@@ -61,7 +62,7 @@ class Defaults:
 
 
 def read_documents(
-    *locations: str | Path,
+    *locations: str | Path | Location,
     license: str = "",  # noqa: A002
     source: str = "",
     owner: str = "",
@@ -72,15 +73,18 @@ def read_documents(
 ) -> Iterator[Document]:
     """The documents of all ``locations`` in order, each id once.
 
+    The keywords complete the locations that are given as bare paths; a ``Location`` has its own.
+
     Raises:
         UnreadableCorpus: a location is missing, empty, torn, not UTF-8 or not JSON; says file and line.
         BadDocument: a field is missing or cannot be used; says file and line.
         DuplicateDocument: an id came twice, in one location or in two; says both places.
     """
-    defaults = Defaults(license, source, owner, text_field, id_field, split, subset)
     places: dict[str, str] = {}
-    for location in locations:
-        for place, document in _read(location, defaults):
+    for given in locations:
+        if not isinstance(given, Location):
+            given = Location(given, license, source, owner, text_field, id_field, split, subset)
+        for place, document in _read(given):
             if first := places.get(document.id):
                 raise DuplicateDocument(
                     f"{place}: the id {document.id!r} was used before, at {first}. "
@@ -137,82 +141,81 @@ def open_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         ) from error
 
 
-def _read(location: str | Path, defaults: Defaults) -> Iterator[_Placed]:
-    if isinstance(location, str) and location.startswith(HUB_PREFIX):
-        return _read_hub(location, defaults)
-    path = Path(location)
+def _read(location: Location) -> Iterator[_Placed]:
+    if isinstance(location.at, str) and location.at.startswith(HUB_PREFIX):
+        return _read_hub(location.at.removeprefix(HUB_PREFIX), location)
+    path = Path(location.at)
     if path.is_dir():
-        return _read_folder(path, defaults)
+        return _read_folder(path, location)
     if not path.exists():
         raise UnreadableCorpus(
             f"{path} is neither a file nor a folder. Give a path that exists, or {HUB_PREFIX}owner/name for the hub."
         )
-    return _read_jsonl(path, defaults) if path.name.endswith(JSONL_SUFFIXES) else _read_text(path, path.name, defaults)
+    return _read_jsonl(path, location) if path.name.endswith(JSONL_SUFFIXES) else _read_text(path, path.name, location)
 
 
-def _read_folder(folder: Path, defaults: Defaults) -> Iterator[_Placed]:
+def _read_folder(folder: Path, location: Location) -> Iterator[_Placed]:
     if any((folder / name).exists() for name in ("state.json", "dataset_dict.json")):
-        return _read_saved_dataset(folder, defaults)
+        return _read_saved_dataset(folder, location)
     files = sorted(p for p in folder.rglob("*") if p.is_file() and not _is_hidden(p.relative_to(folder)))
     if any(file.name.endswith(JSONL_SUFFIXES) for file in files):
-        return (placed for f in files if f.name.endswith(JSONL_SUFFIXES) for placed in _read_jsonl(f, defaults))
+        return (placed for f in files if f.name.endswith(JSONL_SUFFIXES) for placed in _read_jsonl(f, location))
     for builder in ("parquet", "json"):
         if tables := [str(file) for file in files if file.suffix == f".{builder}"]:
-            return _read_tables(builder, tables, folder, defaults)
+            return _read_tables(builder, tables, folder, location)
     texts = [file for file in files if file.suffix.lower() in TEXT_SUFFIXES]
     if not texts:
         raise UnreadableCorpus(
             f"{folder} holds no documents ({len(files)} files). Expected {', '.join(JSONL_SUFFIXES)}, .parquet or "
             f".json files, a dataset saved to disk, or text files ({' '.join(sorted(TEXT_SUFFIXES))})."
         )
-    return (placed for file in texts for placed in _read_text(file, file.relative_to(folder).as_posix(), defaults))
+    return (placed for file in texts for placed in _read_text(file, file.relative_to(folder).as_posix(), location))
 
 
-def _read_text(path: Path, name: str, defaults: Defaults) -> Iterator[_Placed]:
+def _read_text(path: Path, name: str, location: Location) -> Iterator[_Placed]:
     if (n_bytes := path.stat().st_size) > MAX_TEXT_BYTES:
         raise BadDocument(f"{path} has {n_bytes:,} bytes; the limit for a text is {MAX_TEXT_BYTES:,}. Split it.")
     text = _decode(path.read_bytes(), str(path)).removeprefix("\ufeff")
-    yield str(path), _build({"id": name, "text": text}, str(path), defaults)
+    yield str(path), _build({"id": name, "text": text}, str(path), location)
 
 
-def _read_jsonl(path: Path, defaults: Defaults) -> Iterator[_Placed]:
+def _read_jsonl(path: Path, location: Location) -> Iterator[_Placed]:
     for number, row in open_jsonl(path):
         place = f"{path}, line {number}"
-        yield place, _document(row, place, defaults)
+        yield place, _document(row, place, location)
 
 
-def _read_saved_dataset(folder: Path, defaults: Defaults) -> Iterator[_Placed]:
+def _read_saved_dataset(folder: Path, location: Location) -> Iterator[_Placed]:
     from datasets import DatasetDict, load_from_disk
 
     data = load_from_disk(str(folder))
     if isinstance(data, DatasetDict):
-        if defaults.split not in data:
-            raise UnreadableCorpus(f"{folder} has the splits {', '.join(data)}; asked for {defaults.split!r}")
-        data = data[defaults.split]
-    return _read_rows(data, str(folder), folder.name, defaults)
+        if location.split not in data:
+            raise UnreadableCorpus(f"{folder} has the splits {', '.join(data)}; asked for {location.split!r}")
+        data = data[location.split]
+    return _read_rows(data, str(folder), folder.name, location)
 
 
-def _read_tables(builder: str, files: list[str], folder: Path, defaults: Defaults) -> Iterator[_Placed]:
+def _read_tables(builder: str, files: list[str], folder: Path, location: Location) -> Iterator[_Placed]:
     from datasets import load_dataset
 
     data = load_dataset(builder, data_files=files, split="train", streaming=True)
-    return _read_rows(data, str(folder), folder.name, defaults)
+    return _read_rows(data, str(folder), folder.name, location)
 
 
-def _read_hub(location: str, defaults: Defaults) -> Iterator[_Placed]:
+def _read_hub(name: str, location: Location) -> Iterator[_Placed]:
     from datasets import load_dataset
 
-    name = location.removeprefix(HUB_PREFIX)
     try:
-        data = load_dataset(name, defaults.subset, split=defaults.split, streaming=True)
+        data = load_dataset(name, location.subset, split=location.split, streaming=True)
     except Exception as error:
         raise UnreadableCorpus(
-            f"the dataset {name!r} (subset {defaults.subset}, split {defaults.split}) cannot be opened: {error}"
+            f"the dataset {name!r} (subset {location.subset}, split {location.split}) cannot be opened: {error}"
         ) from error
-    return _read_rows(data, location, name, defaults)
+    return _read_rows(data, str(location.at), name, location)
 
 
-def _read_rows(data: Iterable[Mapping[str, Any]], place: str, name: str, defaults: Defaults) -> Iterator[_Placed]:
+def _read_rows(data: Iterable[Mapping[str, Any]], place: str, name: str, location: Location) -> Iterator[_Placed]:
     """Rows of a Hugging Face dataset; one without an id column is named by the number of its row."""
     rows = iter(data)
     number = 0
@@ -224,16 +227,16 @@ def _read_rows(data: Iterable[Mapping[str, Any]], place: str, name: str, default
         if row is None:
             return
         scalars = {k: v for k, v in row.items() if isinstance(v, str | int | float | bool) or k == "metadata"}
-        named = scalars if defaults.id_field in row else {defaults.id_field: f"{name}/{number}", **scalars}
-        identified = {**named, defaults.id_field: str(named.get(defaults.id_field, ""))}
+        named = scalars if location.id_field in row else {location.id_field: f"{name}/{number}", **scalars}
+        identified = {**named, location.id_field: str(named.get(location.id_field, ""))}
         number += 1
         row_place = f"{place}, row {number}"
-        yield row_place, _document(identified, row_place, defaults)
+        yield row_place, _document(identified, row_place, location)
 
 
-def _document(row: Mapping[str, Any], place: str, defaults: Defaults) -> Document:
+def _document(row: Mapping[str, Any], place: str, location: Location) -> Document:
     """A document from a JSON object or a dataset's row, with everything that it does not know in its metadata."""
-    for field in (defaults.id_field, defaults.text_field):
+    for field in (location.id_field, location.text_field):
         if row.get(field) is None:
             raise BadDocument(
                 f"{place}: the field {field!r} is missing; the object has {', '.join(map(repr, row)) or 'no fields'}. "
@@ -242,15 +245,15 @@ def _document(row: Mapping[str, Any], place: str, defaults: Defaults) -> Documen
     metadata = row.get("metadata") or {}
     if not isinstance(metadata, Mapping):
         raise BadDocument(f"{place}: metadata must be an object; got {type(metadata).__name__}")
-    renamed = {**row, "id": row[defaults.id_field], "text": row[defaults.text_field]}
-    consumed = {*_FIELDS, defaults.id_field, defaults.text_field}
+    renamed = {**row, "id": row[location.id_field], "text": row[location.text_field]}
+    consumed = {*_FIELDS, location.id_field, location.text_field}
     fields = {name: renamed[name] for name in _FIELDS if name != "metadata" and renamed.get(name) is not None}
     extra = {name: value for name, value in row.items() if name not in consumed}
-    return _build({**fields, "metadata": {**extra, **metadata}}, place, defaults)
+    return _build({**fields, "metadata": {**extra, **metadata}}, place, location)
 
 
-def _build(fields: dict[str, Any], place: str, defaults: Defaults) -> Document:
-    given = {name: getattr(defaults, name) for name in ("license", "source", "owner")}
+def _build(fields: dict[str, Any], place: str, location: Location) -> Document:
+    given = {name: getattr(location, name) for name in ("license", "source", "owner")}
     filled = {**fields, **{name: value for name, value in given.items() if not fields.get(name)}}
     try:
         json.dumps(filled.get("metadata", {}), ensure_ascii=False).encode("utf-8")

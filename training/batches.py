@@ -1,0 +1,65 @@
+"""Batches of a token stream, each a function of (seed, step) alone.
+
+Works on token ids. The stream is cut into windows from an offset that changes with the epoch, and an epoch
+visits each window once, in an order drawn from (seed, epoch). So a resumed run needs no state of the
+data: it asks for the step that it is at.
+"""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+
+from training.errors import NothingAdmitted
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The training batches of one token stream."""
+
+    tokens: Int[np.ndarray, " tokens"]
+    context: int
+    batch_size: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if len(self.tokens) <= self.context:
+            raise NothingAdmitted(
+                f"the admitted text has {len(self.tokens):,} tokens; a window needs {self.context + 1:,}. "
+                "Admit more text or lower model.context."
+            )
+
+    @property
+    def n_windows(self) -> int:
+        """Windows in an epoch, whatever its offset."""
+        return max(1, (len(self.tokens) - self.context) // self.context)
+
+    def at(self, step: int) -> Int[np.ndarray, "batch context+1"]:
+        """The windows of ``step``, each with the token after its last one, so that inputs and targets overlap."""
+        first = step * self.batch_size
+        starts = [self._start(number) for number in range(first, first + self.batch_size)]
+        return np.stack([self.tokens[start : start + self.context + 1] for start in starts]).astype(np.int64)
+
+    def _start(self, number: int) -> int:
+        epoch, index = divmod(number, self.n_windows)
+        order, offset = _epoch(self.seed, epoch, self.n_windows, len(self.tokens) - 1 - self.n_windows * self.context)
+        return offset + int(order[index]) * self.context
+
+
+def validation_windows(
+    tokens: Int[np.ndarray, " tokens"], context: int, n_windows: int
+) -> Int[np.ndarray, "windows context+1"]:
+    """At most ``n_windows`` windows, evenly spread over ``tokens``; none where the stream is shorter than one."""
+    available = (len(tokens) - 1) // context
+    chosen = np.unique(np.linspace(0, available - 1, min(n_windows, available)).astype(np.int64))
+    windows = [tokens[index * context : (index + 1) * context + 1] for index in chosen]
+    return np.asarray(windows, dtype=np.int64).reshape(-1, context + 1)
+
+
+@functools.lru_cache(maxsize=2)
+def _epoch(seed: int, epoch: int, n_windows: int, slack: int) -> tuple[Int[np.ndarray, " windows"], int]:
+    """The order of the windows in ``epoch`` and the offset of the first, from 0 to ``slack``."""
+    generator = np.random.default_rng([seed, epoch])
+    offset = int(generator.integers(slack + 1))
+    return generator.permutation(n_windows), offset

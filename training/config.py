@@ -1,0 +1,264 @@
+"""The recipe of a training run: one TOML file, read into the dataclass that owns each part.
+
+Facts and their ranges; opens one file and knows nothing of how they are used. Keys are strict:
+a misspelled one is an error that names the allowed ones, never a default that nobody asked for.
+
+Why a time budget needs the ``wsd`` schedule: until its decay begins, its learning rate does not depend
+on how long the run will be. So a run bounded by ``minutes`` chooses its length when the decay begins,
+from the speed that it had, and a run with the token count that came out repeats it exactly.
+"""
+
+import dataclasses
+import math
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from silo.licenses import PERMISSIVE, RiskClass
+from training.errors import BadRecipe
+
+SCHEDULES = ("cosine", "wsd")
+
+
+@dataclass(frozen=True)
+class AdmissionRecipe:
+    """Which licensed text trains."""
+
+    classes: tuple[str, ...]
+    """Risk classes that are admitted, of PD, SW and BY."""
+    validation_share: float = 0.02
+    """Share of the admitted documents that is held out, chosen by digest."""
+
+    def __post_init__(self) -> None:
+        allowed = [str(risk) for risk in PERMISSIVE]
+        if str(RiskClass.HIGH_RISK) in self.classes:
+            raise BadRecipe(
+                "admission.classes names HIGH_RISK. High-risk text may never train, whatever a recipe says: "
+                f"put it into a datastore instead. Allowed: {', '.join(allowed)}."
+            )
+        if not self.classes or not set(self.classes) <= set(allowed):
+            raise BadRecipe(f"admission.classes must name one or more of {', '.join(allowed)}; got {self.classes!r}")
+        _within("admission.validation_share", self.validation_share, 0.0, 0.5)
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """One place that documents are read from, and what they get where they state nothing."""
+
+    location: str
+    """Relative to the data folder, or ``hf:owner/name``."""
+    license: str = ""
+    source: str = ""
+    owner: str = ""
+    text_field: str = "text"
+    split: str = "train"
+
+
+@dataclass(frozen=True)
+class VocabularyRecipe:
+    """The tokenizer: a byte-level BPE."""
+
+    size: int = 4096
+    """Tokens, of which 256 are the bytes and one is the document boundary."""
+
+    def __post_init__(self) -> None:
+        _within("vocabulary.size", self.size, 257, 1 << 20)
+
+
+@dataclass(frozen=True)
+class ModelRecipe:
+    """The LM's shape: LLaMA with tied embeddings and no biases."""
+
+    hidden_size: int
+    n_layers: int
+    n_heads: int
+    intermediate_size: int
+    n_kv_heads: int | None = None
+    """Key-value heads of grouped-query attention; without it as many as ``n_heads``."""
+    context: int = 512
+    """Tokens that the LM sees at once."""
+    rope_theta: float = 10000.0
+
+    def __post_init__(self) -> None:
+        for name in ("hidden_size", "n_layers", "n_heads", "intermediate_size", "context"):
+            _within(f"model.{name}", getattr(self, name), 1, 1 << 20)
+        if self.hidden_size % self.n_heads or (self.hidden_size // self.n_heads) % 2:
+            raise BadRecipe(
+                "model.hidden_size must be an even multiple of model.n_heads; "
+                f"got {self.hidden_size} and {self.n_heads}"
+            )
+        if self.n_kv_heads is not None and (self.n_kv_heads < 1 or self.n_heads % self.n_kv_heads):
+            raise BadRecipe(f"model.n_kv_heads must divide n_heads = {self.n_heads}; got {self.n_kv_heads}")
+
+
+@dataclass(frozen=True)
+class OptimizerRecipe:
+    """AdamW (Loshchilov and Hutter 2019) and the course of its learning rate."""
+
+    learning_rate: float = 1e-3
+    """At its highest."""
+    schedule: str = "cosine"
+    """``cosine``, or ``wsd``: warm-up, stable, decay in a straight line."""
+    warmup_steps: int = 100
+    decay_share: float = 0.3
+    """Share of the steps in which ``wsd`` decays."""
+    final_share: float = 0.1
+    """Last learning rate as a share of the highest."""
+    beta1: float = 0.9
+    beta2: float = 0.95
+    weight_decay: float = 0.1
+    """Of matrices; norms have none."""
+    max_gradient_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.schedule not in SCHEDULES:
+            raise BadRecipe(f"optimizer.schedule must be one of {', '.join(SCHEDULES)}; got {self.schedule!r}")
+        _within("optimizer.learning_rate", self.learning_rate, 1e-9, 10.0)
+        _within("optimizer.warmup_steps", self.warmup_steps, 0, 1 << 31)
+        _within("optimizer.decay_share", self.decay_share, 0.01, 0.99)
+        _within("optimizer.final_share", self.final_share, 0.0, 1.0)
+        _within("optimizer.beta1", self.beta1, 0.0, 0.99999)
+        _within("optimizer.beta2", self.beta2, 0.0, 0.99999)
+        _within("optimizer.weight_decay", self.weight_decay, 0.0, 10.0)
+        _within("optimizer.max_gradient_norm", self.max_gradient_norm, 1e-6, 1e6)
+
+
+@dataclass(frozen=True)
+class LoopRecipe:
+    """How long, in what pieces, from which seed. Exactly one of ``tokens`` and ``minutes`` is given."""
+
+    batch_size: int
+    """Windows of ``model.context`` tokens in a step."""
+    tokens: int | None = None
+    """Stop after so many training tokens, rounded up to a step. Repeats bit for bit on one machine's CPU."""
+    minutes: float | None = None
+    """Stop after so much training time. How many tokens that is depends on the machine; the manifest says."""
+    seed: int = 0
+    checkpoint_seconds: float = 60.0
+    """A killed run loses at most this much."""
+    checkpoint_steps: int | None = None
+    validate_steps: int | None = None
+    """Steps between validations; without it only at the end."""
+    validation_windows: int = 64
+    """Windows of held-out text in a validation, at most."""
+
+    def __post_init__(self) -> None:
+        if (self.tokens is None) == (self.minutes is None):
+            raise BadRecipe(
+                "loop must give exactly one of tokens and minutes; "
+                f"got tokens = {self.tokens} and minutes = {self.minutes}"
+            )
+        for name in ("batch_size", "tokens", "checkpoint_steps", "validate_steps", "validation_windows"):
+            if (value := getattr(self, name)) is not None:
+                _within(f"loop.{name}", value, 1, 1 << 62)
+        if self.minutes is not None:
+            _within("loop.minutes", self.minutes, 1e-3, 1e6)
+        _within("loop.seed", self.seed, 0, (1 << 63) - 1)
+        _within("loop.checkpoint_seconds", self.checkpoint_seconds, 0.0, 1e9)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole training run."""
+
+    name: str
+    admission: AdmissionRecipe
+    data: tuple[DataRecipe, ...]
+    model: ModelRecipe
+    loop: LoopRecipe
+    vocabulary: VocabularyRecipe = field(default_factory=VocabularyRecipe)
+    optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
+
+    def __post_init__(self) -> None:
+        if not self.data:
+            raise BadRecipe("a recipe needs at least one [[data]] with a location")
+        if self.loop.minutes is not None and self.optimizer.schedule != "wsd":
+            raise BadRecipe(
+                'a run bounded by minutes needs optimizer.schedule = "wsd", whose length is open until it decays; '
+                f"got {self.optimizer.schedule!r}"
+            )
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Training tokens in one step."""
+        return self.loop.batch_size * self.model.context
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe in the TOML file ``path``.
+
+    Raises:
+        BadRecipe: the file is missing or no TOML, or a key is unknown, missing, or of a wrong type or range.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadRecipe(f"no recipe at {path}: {error.strerror}. Recipes of this package: training/recipes/") from error
+    except ValueError as error:
+        raise BadRecipe(f"{path} is not TOML: {error}") from error
+    try:
+        return parse_recipe(table)
+    except BadRecipe as error:
+        raise BadRecipe(f"{path}: {error}") from None
+
+
+def parse_recipe(table: Mapping[str, Any]) -> Recipe:
+    """The recipe in a parsed TOML ``table``. Raises BadRecipe as ``read_recipe`` does."""
+    return _parse(Recipe, table, "")
+
+
+def resolved(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as plain JSON values, defaults included; ``parse_recipe`` reads it back."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(item) for name, item in value.items() if item is not None}
+        return [plain(item) for item in value] if isinstance(value, tuple | list) else value
+
+    return plain(dataclasses.asdict(recipe))
+
+
+_T = TypeVar("_T")
+
+
+def _parse(kind: type[_T], table: Any, place: str) -> _T:
+    """An instance of the dataclass ``kind`` from ``table``, every key and type checked."""
+    if not isinstance(table, Mapping):
+        raise BadRecipe(f"{place or 'a recipe'} must be a table; got {table!r:.80}")
+    fields = {item.name: item for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    if unknown := sorted(set(table) - set(fields)):
+        raise BadRecipe(f"unknown key {_dotted(place, unknown[0])!r}; allowed here: {', '.join(fields)}")
+    required = [n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING]
+    if missing := [name for name in required if name not in table]:
+        raise BadRecipe(f"the key {_dotted(place, missing[0])!r} is missing; required here: {', '.join(required)}")
+    hints = typing.get_type_hints(kind)
+    return kind(**{name: _value(hints[name], value, _dotted(place, name)) for name, value in table.items()})
+
+
+def _value(hint: Any, value: Any, place: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _parse(typing.cast(type, hint), value, place)
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            raise BadRecipe(f"{place} must be a list; got {value!r:.80}")
+        return tuple(_value(typing.get_args(hint)[0], item, f"{place}[{i}]") for i, item in enumerate(value))
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if float in kinds and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        names = " or ".join(kind.__name__ for kind in kinds if kind is not types.NoneType)
+        raise BadRecipe(f"{place} must be {names}; got {value!r:.80}")
+    return value
+
+
+def _dotted(place: str, name: str) -> str:
+    return f"{place}.{name}" if place else name
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if not math.isfinite(value) or not low <= value <= high:
+        raise BadRecipe(f"{name} must be from {low:g} to {high:g}; got {value!r}")

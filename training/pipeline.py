@@ -1,0 +1,220 @@
+"""From a recipe to a checkpoint: admission, vocabulary, shards, loop, manifest.
+
+Each stage leaves its result, whole, in ``OUT.unfinished`` and is not repeated; so a killed run goes on
+from where it was, with the text that it was admitted with. That folder holds the admitted documents,
+and it is removed when the checkpoint, with its manifest, has been renamed into place.
+"""
+
+import dataclasses
+import json
+import math
+import platform
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+
+from silo.checkpoint import (
+    HELD_OUT_NAME,
+    TRAINED_ON_NAME,
+    Manifest,
+    TrainingDocument,
+    read_manifest,
+    write_manifest,
+    write_training_documents,
+)
+from silo.corpora import HUB_PREFIX, Location, read_documents, write_documents
+from silo.documents import Document
+from silo.errors import BadCheckpoint
+from silo.files import new_file, new_folder
+from silo.tokenizer import boundary_token, load_tokenizer
+from training.admission import Tally, admit, is_held_out
+from training.batches import Batches, validation_windows
+from training.config import Recipe, resolved
+from training.errors import BadOutput, NothingAdmitted
+from training.loop import Outcome, Progress, build_model, fit
+from training.shards import ShardFacts, has_shard, open_shard, write_shard
+from training.vocabulary import train_vocabulary
+
+UNFINISHED_SUFFIX = ".unfinished"
+_PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
+
+
+def train_checkpoint(
+    recipe: Recipe,
+    *,
+    data: Path,
+    out: Path,
+    device: str = "cpu",
+    report: Callable[[Progress], None] = lambda _: None,
+    announce: Callable[[str], None] = lambda _: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Manifest:
+    """Train as ``recipe`` says on documents under ``data``; the checkpoint appears whole at ``out``.
+
+    Asked again after a kill, it resumes; asked again when done, it changes nothing.
+
+    Raises:
+        BadOutput: ``out`` holds something else, or an unfinished run of another recipe.
+        NothingAdmitted: no document is left, or too little text for one window.
+        silo.errors.SiloError: a corpus cannot be read.
+    """
+    if out.exists():
+        return _finished(recipe, out)
+    work = _work_folder(recipe, out)
+    admission = _admitted(recipe, data, work, announce)
+    tokenizer = _vocabulary(recipe, work, announce)
+    train_shard = _shard(work, "train", tokenizer, recipe, announce)
+    held_out = _shard(work, "held-out", tokenizer, recipe, announce)
+    tokens, _ = open_shard(train_shard)
+    validation, validation_facts = open_shard(held_out)
+    model = build_model(recipe.model, len(tokenizer), boundary_token(tokenizer), recipe.loop.seed)
+    outcome = fit(
+        model,
+        Batches(tokens, recipe.model.context, recipe.loop.batch_size, recipe.loop.seed),
+        validation_windows(validation, recipe.model.context, recipe.loop.validation_windows),
+        recipe,
+        work / "state.safetensors",
+        device=device,
+        report=report,
+        clock=clock,
+    )
+    manifest = _manifest(recipe, admission, outcome, validation_facts, device)
+    manifest = _publish(out, work, model, tokenizer, manifest, recipe)
+    shutil.rmtree(work)
+    return manifest
+
+
+def _finished(recipe: Recipe, out: Path) -> Manifest:
+    try:
+        manifest = read_manifest(out)
+    except BadCheckpoint as error:
+        raise BadOutput(f"{out} is there already and is no checkpoint: {error}. Give another --out.") from error
+    if manifest.recipe != resolved(recipe):
+        raise BadOutput(f"{out} holds a checkpoint of another recipe. Give another --out, or move it away.")
+    return manifest
+
+
+def _work_folder(recipe: Recipe, out: Path) -> Path:
+    work = out.with_name(out.name + UNFINISHED_SUFFIX)
+    path = work / "recipe.json"
+    mine = json.dumps(resolved(recipe), indent=1, sort_keys=True)
+    if path.exists() and path.read_text(encoding="utf-8") != mine:
+        raise BadOutput(f"{work} holds an unfinished run of another recipe. Remove it, or give another --out.")
+    if not path.exists():
+        with new_file(path) as stream:
+            stream.write(mine.encode("utf-8"))
+    return work
+
+
+def _admitted(recipe: Recipe, data: Path, work: Path, announce: Callable[[str], None]) -> Tally:
+    """Read, admit and keep the documents; every later stage reads the kept ones and nothing else."""
+    done = work / "admission.json"
+    if not done.exists():
+        tally = Tally()
+        locations = [
+            Location(
+                entry.location if entry.location.startswith(HUB_PREFIX) else data / entry.location,
+                license=entry.license,
+                source=entry.source,
+                owner=entry.owner,
+                text_field=entry.text_field,
+                split=entry.split,
+            )
+            for entry in recipe.data
+        ]
+        write_documents(_spool(work), admit(read_documents(*locations), recipe.admission, tally))
+        with new_file(done) as stream:
+            counts = {"admitted": tally.admitted, "refused": tally.refused, "n_empty": tally.n_empty}
+            stream.write(json.dumps(counts).encode("utf-8"))
+    counts = json.loads(done.read_text(encoding="utf-8"))
+    tally = Tally(Counter(counts["admitted"]), Counter(counts["refused"]), counts["n_empty"])
+    refusals = "".join(f"\n  {n:,} x {reason}" for reason, n in tally.refused.most_common())
+    announce(f"admitted {tally.admitted.total():,} documents, refused {tally.refused.total():,}{refusals}")
+    if not tally.admitted:
+        raise NothingAdmitted(
+            f"no document under {data} may train with classes {', '.join(recipe.admission.classes)}; "
+            f"refused {tally.refused.total():,}:{refusals or ' none were found'}"
+        )
+    return tally
+
+
+def _vocabulary(recipe: Recipe, work: Path, announce: Callable[[str], None]) -> PreTrainedTokenizerBase:
+    folder = work / "tokenizer"
+    if not folder.exists():
+        announce("training the tokenizer")
+        texts = (document.text for document in _kept(work, recipe, held_out=False))
+        tokenizer = train_vocabulary(texts, recipe.vocabulary.size, recipe.model.context)
+        with new_folder(folder) as temporary:
+            tokenizer.save_pretrained(temporary)
+    return load_tokenizer(folder)
+
+
+def _shard(
+    work: Path, name: str, tokenizer: PreTrainedTokenizerBase, recipe: Recipe, announce: Callable[[str], None]
+) -> Path:
+    path = work / f"{name}.npy"
+    if not has_shard(path):
+        texts = (document.text for document in _kept(work, recipe, held_out=name == "held-out"))
+        facts = write_shard(path, texts, tokenizer)
+        announce(f"{name}: {facts.n_documents:,} documents, {facts.n_bytes:,} bytes, {facts.n_tokens:,} tokens")
+    return path
+
+
+def _kept(work: Path, recipe: Recipe, *, held_out: bool) -> Iterator[Document]:
+    for document in read_documents(_spool(work)):
+        if is_held_out(document, recipe.admission) == held_out:
+            yield document
+
+
+def _spool(work: Path) -> Path:
+    return work / "admitted.jsonl.zst"
+
+
+def _manifest(recipe: Recipe, admission: Tally, outcome: Outcome, facts: ShardFacts, device: str) -> Manifest:
+    losses = {"train": outcome.train_loss}
+    if outcome.validation_loss is not None:
+        losses["validation"] = outcome.validation_loss
+        tokens_per_byte = facts.n_tokens / facts.n_bytes
+        losses["validation_bits_per_byte"] = outcome.validation_loss / math.log(2) * tokens_per_byte
+    notes = {"device": device, "threads": str(torch.get_num_threads()), "training_seconds": f"{outcome.seconds:.1f}"}
+    if recipe.loop.minutes is not None:
+        notes["repeating"] = (
+            "this run was bounded by time, so another machine, or a busier one, makes another checkpoint; "
+            f"the recipe with loop.tokens = {outcome.n_tokens} in place of loop.minutes repeats this one"
+        )
+    return Manifest(
+        recipe=resolved(recipe),
+        admitted=dict(admission.admitted),
+        refused=dict(admission.refused),
+        n_held_out=facts.n_documents,
+        n_tokens=outcome.n_tokens,
+        n_steps=outcome.n_steps,
+        losses=losses,
+        versions={"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        notes=notes,
+    )
+
+
+def _publish(
+    out: Path,
+    work: Path,
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    manifest: Manifest,
+    recipe: Recipe,
+) -> Manifest:
+    with new_folder(out) as folder:
+        model.to("cpu").eval().save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        trained_on = Counter[str]()
+        for name, held_out in ((TRAINED_ON_NAME, False), (HELD_OUT_NAME, True)):
+            rows = [TrainingDocument.of(document) for document in _kept(work, recipe, held_out=held_out)]
+            write_training_documents(folder / name, rows)
+            trained_on.update(row.risk for row in rows if not held_out)
+        return write_manifest(folder, dataclasses.replace(manifest, admitted=dict(trained_on)))

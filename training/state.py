@@ -1,0 +1,69 @@
+"""The state of an unfinished run in one file, written whole or not at all.
+
+Model, optimizer and random state as safetensors, the rest as JSON in the file's header; nothing is pickled.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from silo.files import new_file
+from training.errors import BadOutput
+
+_HEADER = "silo-training-state"
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a run has come."""
+
+    step: int
+    """Steps that are done."""
+    n_steps: int | None
+    """Length of the run; None while it is open."""
+    seconds: float
+    """Training time so far, over all restarts."""
+    loss: float
+    """Moving average of the training loss in nats per token; NaN before the first step."""
+
+
+def save_state(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, position: Position) -> None:
+    """Replace ``path`` with the state of the run."""
+    tensors = {f"model.{name}": value.detach() for name, value in model.named_parameters()}
+    for index, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
+    tensors["random"] = torch.get_rng_state()
+    plain = {name: value.cpu().contiguous() for name, value in tensors.items()}
+    with new_file(path) as stream:
+        stream.write(save(plain, {_HEADER: json.dumps(asdict(position))}))
+
+
+def load_state(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Position:
+    """Give ``model``, ``optimizer`` and torch's generator the state in ``path``; return the position.
+
+    Raises:
+        BadOutput: the file is torn, or it is the state of another model.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            position = Position(**json.loads((file.metadata() or {})[_HEADER]))
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(tensors[f"model.{name}"])
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, moment = name.split(".")
+                moments.setdefault(int(index), {})[moment] = value
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+        torch.set_rng_state(tensors["random"])
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise BadOutput(
+            f"{path} is no state of this run: {error}. Remove {path.parent} to begin again, or give another --out."
+        ) from error
+    return position
