@@ -1,0 +1,319 @@
+"""Documents from files, folders and Hugging Face datasets, and back into JSONL.
+
+Streams: no corpus is held in memory, only the ids that were seen. Decides nothing about
+licenses and knows no tokens. A **location** is one of
+
+- ``texts.jsonl``, ``.jsonl.gz``, ``.jsonl.zst``: one JSON object a line with ``id`` and ``text``,
+  and optionally ``source, title, owner, license, url, metadata``; other keys go into the metadata;
+- a folder of text files, each one document whose id is its relative path, or of JSONL files;
+- one text file; its id is its name;
+- a folder that ``datasets`` wrote with ``save_to_disk``, or one of ``.parquet`` or ``.json`` files;
+- ``hf:owner/name``, a dataset of the Hugging Face hub, streamed. The prefix is asked for so that a
+  mistyped path never becomes a request to the network.
+
+A ``license``, ``source`` or ``owner`` given by the caller fills in for documents that state none; it
+never overrides what a document says of itself.
+"""
+
+import contextlib
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import zstandard
+
+from silo.documents import MAX_TEXT_BYTES, Document
+from silo.errors import BadDocument, DuplicateDocument, UnreadableCorpus
+from silo.files import new_file
+
+JSONL_SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+_PROSE = ".txt .text .md .markdown .rst .adoc .org .tex .html .htm .xml .csv .tsv .srt"
+_CODE = ".py .pyi .c .h .cc .cpp .hpp .java .js .ts .go .rs .rb .php .pl .sh .sql .r .jl .scala .swift .kt .cs"
+TEXT_SUFFIXES = frozenset(f"{_PROSE} {_CODE}".split())
+"""Files of a text folder with another suffix are passed over."""
+HUB_PREFIX = "hf:"
+MAX_LINE_BYTES = 4 * MAX_TEXT_BYTES
+"""JSON may need several bytes for one of text."""
+
+_FIELDS = ("id", "text", "license", "source", "title", "owner", "url", "metadata")
+_Placed = tuple[str, Document]
+"""Where a document was found, for people, and the document."""
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a document gets where it states nothing, and which columns it is read from."""
+
+    license: str = ""
+    source: str = ""
+    owner: str = ""
+    text_field: str = "text"
+    id_field: str = "id"
+    split: str = "train"
+    """Of a Hugging Face dataset."""
+    subset: str | None = None
+    """Of a Hugging Face dataset that has several configurations."""
+
+
+def read_documents(
+    *locations: str | Path,
+    license: str = "",  # noqa: A002
+    source: str = "",
+    owner: str = "",
+    text_field: str = "text",
+    id_field: str = "id",
+    split: str = "train",
+    subset: str | None = None,
+) -> Iterator[Document]:
+    """The documents of all ``locations`` in order, each id once.
+
+    Raises:
+        UnreadableCorpus: a location is missing, empty, torn, not UTF-8 or not JSON; says file and line.
+        BadDocument: a field is missing or cannot be used; says file and line.
+        DuplicateDocument: an id came twice, in one location or in two; says both places.
+    """
+    defaults = Defaults(license, source, owner, text_field, id_field, split, subset)
+    places: dict[str, str] = {}
+    for location in locations:
+        for place, document in _read(location, defaults):
+            if first := places.get(document.id):
+                raise DuplicateDocument(
+                    f"{place}: the id {document.id!r} was used before, at {first}. "
+                    "An id names one document: rename or drop one of them."
+                )
+            places[document.id] = place
+            yield document
+
+
+def write_documents(path: Path, documents: Iterable[Document]) -> int:
+    """Write ``documents`` as JSONL, compressed as the suffix of ``path`` says; return how many.
+
+    The file appears whole or not at all, and the same documents give the same bytes.
+
+    Raises:
+        UnreadableCorpus: the suffix is none of ``JSONL_SUFFIXES``.
+    """
+    if not path.name.endswith(JSONL_SUFFIXES):
+        raise UnreadableCorpus(f"documents are written as {', '.join(JSONL_SUFFIXES)}; got {path.name!r}")
+    n_documents = 0
+    with new_file(path) as file, _compressed(file, path) as stream:
+        for document in documents:
+            stream.write(json.dumps(document_row(document), ensure_ascii=False).encode("utf-8") + b"\n")
+            n_documents += 1
+    return n_documents
+
+
+def document_row(document: Document) -> dict[str, object]:
+    """The JSON object of ``document``; fields that are empty are left out."""
+    row: dict[str, object] = {name: getattr(document, name) for name in _FIELDS if name != "metadata"}
+    row["metadata"] = dict(document.metadata)
+    return {name: value for name, value in row.items() if value or name in ("id", "text")}
+
+
+def open_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line numbers, from 1, and JSON objects of a JSONL file; blank lines are passed over.
+
+    Raises:
+        UnreadableCorpus: the file is missing or torn, or a line is not UTF-8 or not a JSON object.
+    """
+    number = 0
+    try:
+        with path.open("rb") as file, _decompressed(file, path) as stream:
+            while line := stream.readline(MAX_LINE_BYTES + 1):
+                number += 1
+                if len(line) > MAX_LINE_BYTES:
+                    raise UnreadableCorpus(f"{path}, line {number}: longer than {MAX_LINE_BYTES:,} bytes. Split it.")
+                if line.strip():
+                    yield number, _parse_line(line, f"{path}, line {number}")
+    except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
+        raise UnreadableCorpus(
+            f"{path}, after line {number}: {error or type(error).__name__}. "
+            "The file is missing, torn or not what its suffix says; fetch or write it again."
+        ) from error
+
+
+def _read(location: str | Path, defaults: Defaults) -> Iterator[_Placed]:
+    if isinstance(location, str) and location.startswith(HUB_PREFIX):
+        return _read_hub(location, defaults)
+    path = Path(location)
+    if path.is_dir():
+        return _read_folder(path, defaults)
+    if not path.exists():
+        raise UnreadableCorpus(
+            f"{path} is neither a file nor a folder. Give a path that exists, or {HUB_PREFIX}owner/name for the hub."
+        )
+    return _read_jsonl(path, defaults) if path.name.endswith(JSONL_SUFFIXES) else _read_text(path, path.name, defaults)
+
+
+def _read_folder(folder: Path, defaults: Defaults) -> Iterator[_Placed]:
+    if any((folder / name).exists() for name in ("state.json", "dataset_dict.json")):
+        return _read_saved_dataset(folder, defaults)
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and not _is_hidden(p.relative_to(folder)))
+    if any(file.name.endswith(JSONL_SUFFIXES) for file in files):
+        return (placed for f in files if f.name.endswith(JSONL_SUFFIXES) for placed in _read_jsonl(f, defaults))
+    for builder in ("parquet", "json"):
+        if tables := [str(file) for file in files if file.suffix == f".{builder}"]:
+            return _read_tables(builder, tables, folder, defaults)
+    texts = [file for file in files if file.suffix.lower() in TEXT_SUFFIXES]
+    if not texts:
+        raise UnreadableCorpus(
+            f"{folder} holds no documents ({len(files)} files). Expected {', '.join(JSONL_SUFFIXES)}, .parquet or "
+            f".json files, a dataset saved to disk, or text files ({' '.join(sorted(TEXT_SUFFIXES))})."
+        )
+    return (placed for file in texts for placed in _read_text(file, file.relative_to(folder).as_posix(), defaults))
+
+
+def _read_text(path: Path, name: str, defaults: Defaults) -> Iterator[_Placed]:
+    if (n_bytes := path.stat().st_size) > MAX_TEXT_BYTES:
+        raise BadDocument(f"{path} has {n_bytes:,} bytes; the limit for a text is {MAX_TEXT_BYTES:,}. Split it.")
+    text = _decode(path.read_bytes(), str(path)).removeprefix("\ufeff")
+    yield str(path), _build({"id": name, "text": text}, str(path), defaults)
+
+
+def _read_jsonl(path: Path, defaults: Defaults) -> Iterator[_Placed]:
+    for number, row in open_jsonl(path):
+        place = f"{path}, line {number}"
+        yield place, _document(row, place, defaults)
+
+
+def _read_saved_dataset(folder: Path, defaults: Defaults) -> Iterator[_Placed]:
+    from datasets import DatasetDict, load_from_disk
+
+    data = load_from_disk(str(folder))
+    if isinstance(data, DatasetDict):
+        if defaults.split not in data:
+            raise UnreadableCorpus(f"{folder} has the splits {', '.join(data)}; asked for {defaults.split!r}")
+        data = data[defaults.split]
+    return _read_rows(data, str(folder), folder.name, defaults)
+
+
+def _read_tables(builder: str, files: list[str], folder: Path, defaults: Defaults) -> Iterator[_Placed]:
+    from datasets import load_dataset
+
+    data = load_dataset(builder, data_files=files, split="train", streaming=True)
+    return _read_rows(data, str(folder), folder.name, defaults)
+
+
+def _read_hub(location: str, defaults: Defaults) -> Iterator[_Placed]:
+    from datasets import load_dataset
+
+    name = location.removeprefix(HUB_PREFIX)
+    try:
+        data = load_dataset(name, defaults.subset, split=defaults.split, streaming=True)
+    except Exception as error:
+        raise UnreadableCorpus(
+            f"the dataset {name!r} (subset {defaults.subset}, split {defaults.split}) cannot be opened: {error}"
+        ) from error
+    return _read_rows(data, location, name, defaults)
+
+
+def _read_rows(data: Iterable[Mapping[str, Any]], place: str, name: str, defaults: Defaults) -> Iterator[_Placed]:
+    """Rows of a Hugging Face dataset; one without an id column is named by the number of its row."""
+    rows = iter(data)
+    number = 0
+    while True:
+        try:
+            row = next(rows, None)
+        except Exception as error:
+            raise UnreadableCorpus(f"{place}, after row {number}: {error}") from error
+        if row is None:
+            return
+        scalars = {k: v for k, v in row.items() if isinstance(v, str | int | float | bool) or k == "metadata"}
+        named = scalars if defaults.id_field in row else {defaults.id_field: f"{name}/{number}", **scalars}
+        identified = {**named, defaults.id_field: str(named.get(defaults.id_field, ""))}
+        number += 1
+        row_place = f"{place}, row {number}"
+        yield row_place, _document(identified, row_place, defaults)
+
+
+def _document(row: Mapping[str, Any], place: str, defaults: Defaults) -> Document:
+    """A document from a JSON object or a dataset's row, with everything that it does not know in its metadata."""
+    for field in (defaults.id_field, defaults.text_field):
+        if row.get(field) is None:
+            raise BadDocument(
+                f"{place}: the field {field!r} is missing; the object has {', '.join(map(repr, row)) or 'no fields'}. "
+                "Name the right field with --text-field, or mend the file."
+            )
+    metadata = row.get("metadata") or {}
+    if not isinstance(metadata, Mapping):
+        raise BadDocument(f"{place}: metadata must be an object; got {type(metadata).__name__}")
+    renamed = {**row, "id": row[defaults.id_field], "text": row[defaults.text_field]}
+    consumed = {*_FIELDS, defaults.id_field, defaults.text_field}
+    fields = {name: renamed[name] for name in _FIELDS if name != "metadata" and renamed.get(name) is not None}
+    extra = {name: value for name, value in row.items() if name not in consumed}
+    return _build({**fields, "metadata": {**extra, **metadata}}, place, defaults)
+
+
+def _build(fields: dict[str, Any], place: str, defaults: Defaults) -> Document:
+    given = {name: getattr(defaults, name) for name in ("license", "source", "owner")}
+    filled = {**fields, **{name: value for name, value in given.items() if not fields.get(name)}}
+    try:
+        json.dumps(filled.get("metadata", {}), ensure_ascii=False).encode("utf-8")
+        return Document(**filled)
+    except UnicodeEncodeError:
+        raise BadDocument(f"{place}: the metadata is not valid Unicode: lone surrogate") from None
+    except BadDocument as error:
+        raise BadDocument(f"{place}: {error}") from None
+
+
+def _parse_line(line: bytes, place: str) -> dict[str, Any]:
+    text = _decode(line, place).removeprefix("\ufeff")
+    try:
+        row = json.loads(text, object_pairs_hook=_object)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableCorpus(f"{place}: not a JSON object: {error}. It begins with {text[:60]!r}") from None
+    if not isinstance(row, dict):
+        raise UnreadableCorpus(f"{place}: expected a JSON object; got {type(row).__name__}: {text[:60]!r}")
+    return row
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; two licenses under one key are a fault to mend, not a choice to make silently."""
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(n for n in names if names.count(n) > 1)!r} comes twice")
+    return row
+
+
+def _decode(raw: bytes, place: str) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UnreadableCorpus(
+            f"{place}: not UTF-8: byte 0x{raw[error.start]:02x} at offset {error.start}, {error.reason}. "
+            "Convert it first."
+        ) from None
+
+
+@contextlib.contextmanager
+def _decompressed(file: BinaryIO, path: Path) -> Iterator[BinaryIO]:
+    if path.suffix == ".gz":
+        with gzip.GzipFile(fileobj=file, mode="rb") as stream:
+            yield cast(BinaryIO, stream)
+    elif path.suffix == ".zst":
+        with zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True) as reader:
+            yield cast(BinaryIO, io.BufferedReader(reader, 1 << 20))
+    else:
+        yield file
+
+
+@contextlib.contextmanager
+def _compressed(file: BinaryIO, path: Path) -> Iterator[BinaryIO]:
+    if path.suffix == ".gz":
+        with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0, compresslevel=6) as stream:
+            yield cast(BinaryIO, stream)
+    elif path.suffix == ".zst":
+        with zstandard.ZstdCompressor(level=3).stream_writer(file, closefd=False) as writer:
+            yield cast(BinaryIO, writer)
+    else:
+        yield file
+
+
+def _is_hidden(relative: Path) -> bool:
+    return any(part.startswith(".") for part in relative.parts)
