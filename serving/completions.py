@@ -14,8 +14,9 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 
 from serving.bodies import received
-from serving.engine import Engine, Generation, Run
+from serving.engine import Engine, Run
 from serving.problems import describe, problem_of
+from serving.protocols import Generation
 from serving.rendering import SentenceFeed, logprobs_json
 from serving.schemas import CompletionRequest
 from silo.attribution import GeneratedToken

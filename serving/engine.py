@@ -1,7 +1,6 @@
 """What the endpoints ask of a model and its datastore: completions, documents, opt-outs.
 
-Knows nothing of HTTP or JSON. Written against protocols, so that it says in one place what it
-needs; ``silo.generation.Silo`` is the real one.
+Knows nothing of HTTP or JSON, and of the model what ``serving.protocols`` says.
 
 Requests run in threads of their own and take **turns** at the model, a token each, in the order of
 asking: every request moves on, however long the others are, and the model is never entered twice at
@@ -15,129 +14,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from datastore.errors import UnknownDocument
 from datastore.records import StoredDocument
 from serving.errors import Busy, NoDatastore, UnknownModel
+from serving.protocols import Generation, Model, Prompt, Receipt, Store
 from silo import __version__
-from silo.attribution import AttributedSentence, GeneratedToken, TokenSource
+from silo.attribution import GeneratedToken, TokenSource
 from silo.settings import GenerationSettings
-
-Prompt = str | tuple[int, ...]
 
 DEFAULT_SLOTS = 12
 """Requests that may generate at once; the rest are told to come back."""
-
-
-class Tokenizer(Protocol):
-    """The part of a Hugging Face tokenizer that names single tokens."""
-
-    def decode(self, token_ids: list[int]) -> str:
-        """The text of some tokens."""
-        ...
-
-
-class LanguageModel(Protocol):
-    """The parametric half."""
-
-    @property
-    def name(self) -> str:
-        """What clients call it."""
-        ...
-
-    @property
-    def context_length(self) -> int:
-        """Tokens of prompt and completion together."""
-        ...
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """Names its tokens."""
-        ...
-
-
-class Store(Protocol):
-    """The datastore, as far as it is shown to anybody."""
-
-    @property
-    def id(self) -> str:
-        """Which datastore this is."""
-        ...
-
-    @property
-    def epoch(self) -> int:
-        """Its version: rises with every change."""
-        ...
-
-    def document(self, id: str) -> StoredDocument:  # noqa: A002
-        """Facts and state. Raises UnknownDocument."""
-        ...
-
-    def sentence_text(self, document: str, sentence: int) -> str:
-        """One sentence. Raises UnknownDocument where the document was removed."""
-        ...
-
-
-class Generation(Protocol):
-    """One completion in the making; iterating it makes it, once."""
-
-    def __iter__(self) -> Iterator[GeneratedToken]: ...
-
-    @property
-    def n_prompt_tokens(self) -> int:
-        """Tokens of the prompt."""
-        ...
-
-    @property
-    def text(self) -> str:
-        """The completion so far."""
-        ...
-
-    @property
-    def tokens(self) -> Sequence[GeneratedToken]:
-        """The tokens so far."""
-        ...
-
-    @property
-    def finish_reason(self) -> str | None:
-        """``stop`` or ``length`` after the end."""
-        ...
-
-    @property
-    def datastore_epoch(self) -> int | None:
-        """The version of the datastore that answered last; None without one."""
-        ...
-
-    def sentences(self) -> Sequence[AttributedSentence]:
-        """The sentences so far with their sources."""
-        ...
-
-
-class Model(Protocol):
-    """The LM joined with a datastore."""
-
-    @property
-    def lm(self) -> LanguageModel:
-        """The parametric half."""
-        ...
-
-    @property
-    def datastore(self) -> Store | None:
-        """The other half, where there is one."""
-        ...
-
-    def generate(self, prompt: str | Sequence[int], settings: GenerationSettings) -> Generation:
-        """Begin a completion. Raises PromptTooLong and BadRequest before the first token."""
-        ...
-
-
-class Receipt(Protocol):
-    """The signed record of a removal."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The receipt as its verifier reads it."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ Indices count characters (code points) of the choice's text. Makes plain JSON va
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from serving.engine import Generation, Passage
+from serving.engine import Passage
+from serving.protocols import Generation
 from silo.attribution import AttributedSentence, GeneratedToken, TokenSource
 from silo.sentences import sentence_spans
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator
 
-from serving.engine import Prompt
+from serving.protocols import Prompt
 from silo.settings import GenerationSettings, KnnSettings
 
 MAX_PROMPTS = 64

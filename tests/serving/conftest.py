@@ -119,7 +119,7 @@ class ScriptedGeneration:
 
 
 class ScriptedSilo:
-    """What ``serving.engine.Model`` asks for."""
+    """What ``serving.protocols.Model`` asks for."""
 
     def __init__(self, datastore: MemoryStore | None) -> None:
         self.lm = ScriptedLM()
