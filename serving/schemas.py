@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator
 
 from serving.protocols import Prompt
+from silo.documents import MAX_ID_CHARACTERS
 from silo.settings import GenerationSettings, KnnSettings
 
 MAX_PROMPTS = 64
@@ -127,4 +128,4 @@ class CompletionRequest(Body):
 class OptOutRequest(Body):
     """The body of ``POST /v1/optouts``."""
 
-    document: str
+    document: Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARACTERS)]
