@@ -1,1 +1,36 @@
-"""The only code that speaks HTTP."""
+"""The only code that speaks HTTP.
+
+``create_app`` puts an engine behind the endpoints; ``silo serve`` (in ``serving.commands``) puts the
+application behind a socket. Importing the package loads nothing heavy.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flask import Flask, Response
+
+    from serving.engine import Engine
+
+
+def create_app(engine: "Engine") -> "Flask":
+    """The application that answers from ``engine``. Opens no file and no socket."""
+    from flask import Flask
+
+    from serving import completions, documents, health, models, optouts, problems
+    from serving.bodies import MAX_BODY_BYTES
+
+    app = Flask("serving", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.url_map.merge_slashes = False  # the id of a document may be a URL
+    problems.register(app)
+    for endpoint in (completions, documents, health, models, optouts):
+        app.register_blueprint(endpoint.blueprint(engine))
+
+    @app.after_request
+    def forbid_caching(response: "Response") -> "Response":
+        """A stored answer would outlive the removal of what it tells."""
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    return app

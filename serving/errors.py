@@ -1,0 +1,49 @@
+"""The exceptions that serving raises for people to read.
+
+    ServingError
+    ├── BadBody                the body of a request is not the JSON that was expected
+    ├── UnknownModel           a request names a model that is not served here
+    ├── NoDatastore            a request is about documents, and the server has no datastore
+    └── Busy                   as many requests are being answered as the server takes
+
+Each message says what was expected, what arrived, and what to do next.
+How they look over HTTP is decided in ``serving.problems``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class ServingError(Exception):
+    """Base of everything that serving raises on purpose."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with a body."""
+
+    param: str | None
+    """Where: the path of the field, ``knn.weight``; None for the body as a whole."""
+    detail: str
+    """What was expected and what arrived."""
+
+
+class BadBody(ServingError):
+    """The body of a request is not the JSON that was expected."""
+
+    def __init__(self, faults: Sequence[Fault], *, is_json: bool = True) -> None:
+        super().__init__("; ".join(fault.detail for fault in faults))
+        self.faults = tuple(faults)
+        self.is_json = is_json
+
+
+class UnknownModel(ServingError):
+    """A request names a model that is not served here."""
+
+
+class NoDatastore(ServingError):
+    """A request is about documents, and the server has no datastore."""
+
+
+class Busy(ServingError):
+    """As many requests are being answered as the server takes."""
