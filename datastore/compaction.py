@@ -19,7 +19,7 @@ from datastore.segments import Segment, WrittenSegment, copy_segment, cut
 from datastore.store import SEGMENTS, Datastore
 from datastore.writer import new_names, record_segment, writing
 
-_WIPED = {name: "" for name in ("license", "source", "title", "owner", "url")} | {"metadata": "{}"}
+_WIPED = dict.fromkeys(("license", "source", "title", "owner", "url"), "") | {"metadata": "{}"}
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,8 @@ def _clear_log(store: Datastore, patience: float) -> None:
     while not store.catalog.checkpoint():
         if time.monotonic() > deadline:
             raise WriterBusy(
-                f"a reader has held {store.path / catalog.FILE_NAME} open for {patience:.0f} s, so its log could not be cleared. "
-                "The removed documents are out of service, but rows about them may remain; run `silo datastore compact` again."
+                f"a reader has held {store.path / catalog.FILE_NAME} open for {patience:.0f} s, so its log could not "
+                "be cleared. The removed documents are out of service, but rows about them may remain; "
+                "run `silo datastore compact` again."
             )
         time.sleep(0.05)

@@ -18,7 +18,11 @@ class ExactView:
         self._positions = positions
 
     def search(
-        self, queries: NDArray[np.float32], k: int, n_probe: int, live: LiveMask
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        n_probe: int,  # noqa: ARG002
+        live: LiveMask,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """As ``View.search``; ``n_probe`` is ignored, since every entry is looked at."""
         distances = np.full((len(queries), k), np.inf, dtype=np.float32)

@@ -87,7 +87,8 @@ def check_files(folder: Path, expected: Mapping[str, Mapping[str, Any]]) -> None
         if path.stat().st_size != facts["bytes"] or sha256_file(path) != facts["sha256"]:
             raise CorruptDatastore(
                 f"{path} was changed after it was written: expected {facts['bytes']} bytes with SHA-256 "
-                f"{facts['sha256']}, found {path.stat().st_size} bytes. Restore the store from a snapshot, or build it again."
+                f"{facts['sha256']}, found {path.stat().st_size} bytes. "
+                "Restore the store from a snapshot, or build it again."
             )
 
 

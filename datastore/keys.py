@@ -160,5 +160,6 @@ def _empty_index(centroids: NDArray[np.float32]) -> "faiss.IndexIVFScalarQuantiz
         quantizer, dimension, n_lists, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_L2, False
     )
     index.is_trained = True
-    index.quantizer_owner = quantizer
+    index.own_fields = True
+    quantizer.this.disown()
     return index

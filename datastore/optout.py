@@ -8,7 +8,7 @@ epoch sends every reader back to the catalog before its next search is answered.
 import json
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, update
 
 from datastore import catalog
 from datastore.catalog import REMOVED
@@ -24,17 +24,18 @@ def opt_out(store: Datastore, document: str, *, now: datetime) -> Receipt:
     Raises:
         UnknownDocument: no document of that id was ever in the store.
     """
+    if earlier := given_receipt(store, document):
+        return earlier
     key = load_key(store.path)
     documents = catalog.documents
     with store.catalog.change() as connection:
         row = connection.execute(select(documents).where(documents.c.id == document)).mappings().first()
         if row is None:
             raise UnknownDocument(
-                f"no document {document!r} was ever in this store. `silo datastore info` lists the ids of its documents."
+                f"no document {document!r} was ever in this store. `silo datastore info --documents` lists them."
             )
-        given = select(catalog.optouts.c.receipt).where(catalog.optouts.c.document == document)
-        if earlier := connection.execute(given).scalar_one_or_none():
-            return receipt_from_json(json.loads(earlier))
+        if earlier := _receipt(connection, document):
+            return earlier
         epoch = catalog.epoch_of(connection) + 1
         facts = {
             "store": store.id,
@@ -54,3 +55,15 @@ def opt_out(store: Datastore, document: str, *, now: datetime) -> Receipt:
             )
         )
     return receipt
+
+
+def given_receipt(store: Datastore, document: str) -> Receipt | None:
+    """The receipt for ``document``, if it was opted out before."""
+    with store.catalog.read() as connection:
+        return _receipt(connection, document)
+
+
+def _receipt(connection: Connection, document: str) -> Receipt | None:
+    query = select(catalog.optouts.c.receipt).where(catalog.optouts.c.document == document)
+    found = connection.execute(query).scalar_one_or_none()
+    return None if found is None else receipt_from_json(json.loads(found))

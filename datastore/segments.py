@@ -62,7 +62,8 @@ class Segment:
         listing = folder / FILE_NAME
         if not listing.is_file() or sha256_file(listing) != sha256:
             raise CorruptDatastore(
-                f"{listing} should have SHA-256 {sha256}; it is missing or was changed. Restore the store from a snapshot."
+                f"{listing} should have SHA-256 {sha256}; it is missing or was changed. "
+                "Restore the store from a snapshot."
             )
         check_files(folder, read_json(listing, "the list of a segment's files")["files"])
         self.tokens = load_array(folder / "tokens.npy")
@@ -100,7 +101,7 @@ class Segment:
     def raw(self, ordinal: int) -> "_Pieces":
         """The stored pieces of one document, for copying into another segment."""
         (a, byte_a, _), (b, byte_b, _) = self._documents[ordinal : ordinal + 2]
-        return _Pieces(self.tokens[a:b], self._text[byte_a:byte_b], self.sentences(ordinal) - [a, 0, 0])
+        return _Pieces(self.tokens[a:b], self._text[byte_a:byte_b], self.sentences(ordinal) - np.array([a, 0, 0]))
 
 
 def write_segment(
@@ -203,7 +204,7 @@ class _Draft:
         """Write the files that all segments share, list them, and rename the folder."""
         table = np.zeros((len(pieces) + 1, 3), dtype=np.int64)
         table[1:] = np.cumsum([(len(p.tokens), len(p.text), len(p.sentences)) for p in pieces], axis=0).reshape(-1, 3)
-        shifted = [p.sentences + [start, 0, 0] for p, start in zip(pieces, table[:, 0], strict=False)]
+        shifted = [p.sentences + np.array([start, 0, 0]) for p, start in zip(pieces, table[:, 0], strict=False)]
         arrays = {
             "tokens.npy": np.concatenate([p.tokens for p in pieces] or [np.empty(0)]).astype(token_type),
             "documents.npy": table,

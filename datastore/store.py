@@ -13,11 +13,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Row, RowMapping, func, select
+from sqlalchemy import Connection, RowMapping, func, select
 
 from datastore import catalog
 from datastore.catalog import LIVE, REMOVED, Catalog
@@ -130,7 +130,7 @@ class Datastore:
             row = connection.execute(select(catalog.documents).where(catalog.documents.c.id == id)).mappings().first()
         if row is None:
             raise UnknownDocument(
-                f"no document {id!r} was ever in this store; `silo datastore info` lists its documents."
+                f"no document {id!r} was ever in this store; `silo datastore info --documents` lists them."
             )
         return _stored(row)
 
@@ -143,7 +143,7 @@ class Datastore:
                 yield _stored(row)
 
     def sentence_text(self, document: str, sentence: int) -> str:
-        """The text of a live document's sentence. Raises UnknownDocument where it is removed or has no such sentence."""
+        """The text of a live document's sentence. Raises UnknownDocument where either is not to be had."""
 
         def answer(snapshot: _Snapshot) -> str:
             segment, ordinal = self._find_live(snapshot, document)
@@ -274,22 +274,28 @@ def _stored(row: RowMapping) -> StoredDocument:
 
 def _search(snapshot: _Snapshot, queries: NDArray[np.float32], k: int, n_probe: int) -> Neighbors:
     """Search each segment and merge by (squared distance, entry id)."""
-    usable = np.isfinite(queries).all(axis=1)
-    queries = np.where(usable[:, None], queries, 0)
+    usable: NDArray[np.bool_] = np.asarray(np.isfinite(queries).all(axis=1, keepdims=True))
+    queries = np.where(usable, queries, np.float32(0))
     distances = [np.full((len(queries), k), np.inf, np.float32)]
     entries = [np.full((len(queries), k), -1, np.int64)]
     values = [np.full((len(queries), k), -1, np.int64)]
     for segment, start, mask in zip(snapshot.segments, snapshot.starts, snapshot.masks, strict=True):
         d, positions = segment.keys.search(queries, k, n_probe, mask)
-        d, positions = np.where(usable[:, None], d, np.inf), np.where(usable[:, None], positions, -1)
-        found = positions >= 0
-        distances.append(d)
+        found = usable & (positions >= 0)
+        following = segment.tokens[np.where(found, positions + 1, 0)].astype(np.int64)
+        distances.append(np.where(found, d, np.float32(np.inf)))
         entries.append(np.where(found, positions + start, -1))
-        values.append(np.where(found, segment.tokens[np.where(found, positions + 1, 0)].astype(np.int64), -1))
-    d, e, v = (np.concatenate(parts, axis=1) for parts in (distances, entries, values))
-    order = np.lexsort((e, e < 0, d))[:, :k]
-    take = np.take_along_axis
-    return Neighbors(take(d, order, 1).astype(np.float32), take(e, order, 1), take(v, order, 1), snapshot.epoch)
+        values.append(np.where(found, following, -1))
+    all_distances = np.concatenate(distances, axis=1)
+    all_entries = np.concatenate(entries, axis=1)
+    all_values = np.concatenate(values, axis=1)
+    order = np.lexsort((all_entries, all_distances))[:, :k]
+    return Neighbors(
+        np.take_along_axis(all_distances, order, 1),
+        np.take_along_axis(all_entries, order, 1),
+        np.take_along_axis(all_values, order, 1),
+        snapshot.epoch,
+    )
 
 
 def _removed_since(connection: Connection, epoch: int) -> list[tuple[str, int]]:
@@ -300,6 +306,6 @@ def _removed_since(connection: Connection, epoch: int) -> list[tuple[str, int]]:
     return [(row.segment, row.ordinal) for row in connection.execute(query)]
 
 
-def _row_of(connection: Connection, document: str) -> Row[tuple[str, str | None, int]] | None:
+def _row_of(connection: Connection, document: str) -> Any:
     query = select(catalog.documents.c.state, catalog.documents.c.segment, catalog.documents.c.ordinal)
     return connection.execute(query.where(catalog.documents.c.id == document)).first()

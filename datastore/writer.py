@@ -79,8 +79,8 @@ def create(
     for facts in fitted_on:
         if facts.risk == HIGH_RISK:
             raise DatastoreError(
-                f"document {facts.id!r} (license {facts.license or 'not stated'}) is high-risk; nothing that search depends on "
-                "may be fitted on text that can be removed. Fit on PD, SW or BY text."
+                f"document {facts.id!r} (license {facts.license or 'not stated'}) is high-risk; nothing that "
+                "search depends on may be fitted on text that can be removed. Fit on PD, SW or BY text."
             )
     if licensed_keys.ndim != 2 or licensed_keys.shape[1] != encoder.dimension:
         raise BadArrays(f"licensed keys must be (m, {encoder.dimension}); got shape {licensed_keys.shape}")

@@ -1,0 +1,101 @@
+"""Commands that need no LM: `silo optout`, `silo datastore info`, `compact`, `verify`.
+
+Thin: reads arguments, calls the library, prints.
+"""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Store = Annotated[Path, typer.Argument(help="The datastore.")]
+
+
+def optout(
+    document: Annotated[str, typer.Argument(help="Id of the document.")],
+    store: Annotated[Path, typer.Option(help="The datastore.")],
+    receipt: Annotated[Path | None, typer.Option(help="Write the signed receipt here.")] = None,
+) -> None:
+    """Opt a document out: in force at once, for running servers too."""
+    from datastore.files import write_bytes
+    from datastore.optout import opt_out
+    from datastore.store import Datastore
+
+    given = opt_out(Datastore.open(store), document, now=datetime.now(UTC))
+    print(f"accepted: {document} is out since {given.accepted_at} (epoch {given.epoch}, {given.n_entries:,} entries)")
+    text = json.dumps(given.to_json(), indent=2, ensure_ascii=False)
+    if receipt is None:
+        print(text)
+    else:
+        write_bytes(receipt, f"{text}\n".encode())
+        print(f"receipt: {receipt}")
+
+
+def info(
+    store: Store,
+    documents: Annotated[bool, typer.Option(help="List every document.")] = False,
+) -> None:
+    """What a datastore is and holds."""
+    from datastore.catalog import LIVE
+    from datastore.store import Datastore
+
+    opened = Datastore.open(store)
+    counts: dict[str, int] = {}
+    for document in opened.documents():
+        counts[document.state] = counts.get(document.state, 0) + 1
+        if documents:
+            facts = document.facts
+            print(f"{facts.id}\t{document.state}\t{document.n_entries}\t{facts.license}\t{facts.owner}\t{facts.title}")
+    manifest = opened.manifest
+    print(f"store      {manifest.store}, made {manifest.created_at}, epoch {opened.epoch}")
+    print(f"encoder    {manifest.encoder_name} ({manifest.encoder:.16}…), {manifest.dimension} dimensions")
+    print(
+        f"fitted on  {manifest.n_fitted_documents:,} licensed documents: {manifest.n_lists} lists, "
+        f"kNN temperature {manifest.knn_temperature:.4g}"
+    )
+    print(
+        f"documents  {counts.get(LIVE, 0):,} live, " + ", ".join(f"{n:,} {s}" for s, n in counts.items() if s != LIVE)
+    )
+    print(f"entries    {opened.n_entries:,}")
+
+
+def compact(store: Store) -> None:
+    """Erase the bytes of every document that was opted out."""
+    from datastore.compaction import compact as compact_store
+    from datastore.store import Datastore
+
+    done = compact_store(Datastore.open(store))
+    print(
+        f"erased {done.n_erased:,} documents; {done.n_segments_before} segments before, {done.n_segments_after} after"
+    )
+
+
+def verify(
+    receipt: Annotated[Path | None, typer.Argument(help="A receipt; without one only the files are checked.")] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="The datastore; without it only the receipt itself is checked.")
+    ] = None,
+    text: Annotated[Path | None, typer.Option(help="The document's text: search every file for it.")] = None,
+) -> None:
+    """Check a receipt, and that the store does what it says."""
+    from datastore.receipts import check_receipt, receipt_from_json
+    from datastore.store import Datastore
+    from datastore.verification import verify as verify_receipt
+    from datastore.verification import verify_files
+
+    if receipt is None and store is None:
+        raise typer.BadParameter("name a receipt, a --store, or both")
+    lines: list[str] = []
+    given = None if receipt is None else receipt_from_json(json.loads(receipt.read_text(encoding="utf-8")))
+    if store is not None:
+        opened = Datastore.open(store)
+        lines += verify_files(opened)
+        if given is not None:
+            lines += verify_receipt(opened, given, None if text is None else text.read_text(encoding="utf-8"))
+    elif given is not None:
+        check_receipt(given)
+        lines.append("the receipt's signature and commitment are valid")
+    for line in lines:
+        print(f"verified: {line}")

@@ -1,0 +1,191 @@
+"""Commands that need both halves: `silo datastore build`, `silo datastore add`, `silo generate`, `silo doctor`.
+
+Thin: reads arguments, calls the library, prints. Heavy imports are inside, so `silo --help` stays fast.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from datastore.store import Datastore
+    from silo.documents import Document
+    from silo.generation import Generation, Silo
+    from silo.lm import LanguageModel
+
+Model = Annotated[str, typer.Option(help="A checkpoint folder, or the hub id of a causal LM.")]
+Documents = Annotated[list[str], typer.Option(help="JSONL file, text file or folder, or dataset; may be repeated.")]
+Device = Annotated[str, typer.Option(help="A torch device: cpu, cuda, …")]
+
+
+def build(
+    store: Annotated[Path, typer.Argument(help="The folder to make.")],
+    model: Model,
+    documents: Documents,
+    licensed: Annotated[
+        list[str], typer.Option(help="Licensed text that the centroids are fitted on; may be repeated.")
+    ],
+    lists: Annotated[
+        int, typer.Option(min=1, help="Inverted lists; about twice the root of the number of entries.")
+    ] = 512,
+    license: Annotated[str, typer.Option(help="License of documents that name none.")] = "",  # noqa: A002
+    device: Device = "cpu",
+) -> None:
+    """Make a datastore: fit it on licensed text, then add documents."""
+    from datastore.writer import Encoder, create
+    from silo.corpora import read_documents
+    from silo.fitting import fit, interleave
+    from silo.lm import LanguageModel
+
+    lm = LanguageModel.load(model, device)
+    print(f"fitting {lists} inverted lists on licensed text")
+    fitted = fit(lm, interleave([read_documents(location) for location in licensed]), lists)
+    encoder = Encoder(lm.fingerprint, lm.name, lm.dimension, lm.vocab_size)
+    made = create(
+        store,
+        encoder,
+        fitted.keys,
+        fitted.documents,
+        n_lists=lists,
+        knn_temperature=fitted.knn_temperature,
+        now=datetime.now(UTC),
+    )
+    _add(made, lm, documents, license)
+
+
+def add(
+    store: Annotated[Path, typer.Argument(help="The datastore.")],
+    model: Model,
+    documents: Documents,
+    license: Annotated[str, typer.Option(help="License of documents that name none.")] = "",  # noqa: A002
+    device: Device = "cpu",
+) -> None:
+    """Add documents to a datastore; all of them or, on any error, none."""
+    from datastore.store import Datastore
+    from silo.generation import Silo
+    from silo.lm import LanguageModel
+
+    joined = Silo(LanguageModel.load(model, device), Datastore.open(store))
+    assert joined.datastore is not None
+    _add(joined.datastore, joined.lm, documents, license)
+
+
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What the model is to continue.")],
+    model: Model,
+    datastore: Annotated[Path | None, typer.Option(help="A datastore that the same LM wrote.")] = None,
+    max_tokens: Annotated[int, typer.Option()] = 64,
+    temperature: Annotated[float, typer.Option(help="Of sampling; 0 is greedy.")] = 0.0,
+    top_p: Annotated[float, typer.Option()] = 1.0,
+    stop: Annotated[list[str] | None, typer.Option(help="A text that ends the completion; may be repeated.")] = None,
+    seed: Annotated[int, typer.Option()] = 0,
+    k: Annotated[int, typer.Option(help="Neighbors per token.")] = 32,
+    knn_weight: Annotated[float, typer.Option(help="Share of probability given to the datastore.")] = 0.5,
+    knn_temperature: Annotated[float | None, typer.Option(help="tau; without it the one fitted at build.")] = None,
+    n_probe: Annotated[int, typer.Option(help="Inverted lists scanned per token.")] = 8,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write tokens, masses and sources here.")] = None,
+    device: Device = "cpu",
+) -> None:
+    """Continue a prompt and say whose text the answer came from."""
+    from silo.generation import Silo
+    from silo.settings import GenerationSettings, KnnSettings
+
+    knn = KnnSettings(k=k, weight=knn_weight, temperature=knn_temperature, n_probe=n_probe)
+    settings = GenerationSettings(
+        max_tokens=max_tokens, temperature=temperature, top_p=top_p, stop=tuple(stop or ()), seed=seed, knn=knn
+    )
+    joined = Silo.open(model, datastore, device)
+    generation = joined.generate(prompt, settings)
+    sys.stdout.write(prompt)
+    for token in generation:
+        sys.stdout.write(token.text)
+        sys.stdout.flush()
+    print("\n")
+    print_sources(joined, generation)
+    if json_file is not None:
+        json_file.write_text(json.dumps(as_json(prompt, generation), ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def doctor() -> None:
+    """Look at the installation and say how to mend what is wrong."""
+    from silo.doctor import examine
+
+    if not examine():
+        raise typer.Exit(1)
+
+
+def print_sources(joined: "Silo", generation: "Generation", most: int = 3) -> None:
+    """Each generated sentence with its largest sources: mass, license, owner, document, and the source sentence."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    from datastore.errors import UnknownDocument
+
+    console = Console(highlight=False)
+    for sentence in generation.sentences():
+        shown = " ".join(generation.text[sentence.start : sentence.end].split())
+        console.print(f"[bold]“{escape(shown)}”[/bold]")
+        for source in sentence.sources[:most]:
+            try:
+                assert joined.datastore is not None
+                facts = joined.datastore.document(source.document).facts
+                quoted = " ".join(joined.datastore.sentence_text(source.document, source.sentence).split())
+                by = f"{facts.license or 'no license stated'}, {facts.owner or 'owner not stated'}"
+            except UnknownDocument:
+                quoted, by = "(removed since)", "-"
+            name = f"{source.document} #{source.sentence}"
+            console.print(f"  {source.mass:6.1%}  {escape(name)}  [dim]({escape(by)})[/dim]", soft_wrap=True)
+            console.print(
+                f"          [italic]{escape(quoted[:110])}{'…' if len(quoted) > 110 else ''}[/italic]", soft_wrap=True
+            )
+        if rest := sentence.sources[most:]:
+            console.print(f"  {sum(s.mass for s in rest):6.1%}  {len(rest)} more sentences")
+        console.print(f"  {sentence.parametric_mass:6.1%}  the LM's own weights (licensed text)")
+
+
+def as_json(prompt: str, generation: "Generation") -> dict[str, object]:
+    """The completion with every token's masses."""
+    from dataclasses import asdict
+
+    return {
+        "prompt": prompt,
+        "text": generation.text,
+        "finish_reason": generation.finish_reason,
+        "datastore_epoch": generation.datastore_epoch,
+        "tokens": [asdict(token) for token in generation.tokens],
+        "sentences": [asdict(sentence) for sentence in generation.sentences()],
+    }
+
+
+def _add(store: "Datastore", lm: "LanguageModel", locations: list[str], license: str) -> None:  # noqa: A002
+    """Encode and add everything at ``locations``, with a progress line."""
+    from datastore.writer import add as add_documents
+    from silo.corpora import read_documents
+    from silo.encoding import encode_document
+
+    documents = (d for location in locations for d in read_documents(location, license=license))
+    added = add_documents(store, (encode_document(lm, document) for document in _shown(documents)))
+    print(f"added {added.n_documents:,} documents, {added.n_entries:,} entries; epoch {store.epoch}")
+    for document, reason in added.refused:
+        print(f"refused {document}: {reason}")
+
+
+def _shown(documents: Iterable["Document"]) -> Iterator["Document"]:
+    """Pass ``documents`` on while a line tells how far it has come."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    with Progress(*columns, transient=True) as progress:
+        task = progress.add_task("encoding")
+        n_bytes = 0
+        for n, document in enumerate(documents, start=1):
+            yield document
+            n_bytes += len(document.text.encode("utf-8"))
+            elapsed = progress.tasks[0].elapsed or 1e-9
+            speed = n_bytes / 1e3 / elapsed
+            progress.update(task, description=f"{n:,} documents, {n_bytes / 1e6:.1f} MB, {speed:,.0f} kB/s")
