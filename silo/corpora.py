@@ -253,6 +253,9 @@ def _document(row: Mapping[str, Any], place: str, location: Location) -> Documen
 
 
 def _build(fields: dict[str, Any], place: str, location: Location) -> Document:
+    for name, value in fields.items():
+        if name != "metadata" and not isinstance(value, str):
+            raise BadDocument(f"{place}: {name} must be a string; got {type(value).__name__}: {value!r:.80}")
     given = {name: getattr(location, name) for name in ("license", "source", "owner")}
     filled = {**fields, **{name: value for name, value in given.items() if not fields.get(name)}}
     try:
@@ -300,8 +303,7 @@ def _decompressed(file: BinaryIO, path: Path) -> Iterator[BinaryIO]:
         with gzip.GzipFile(fileobj=file, mode="rb") as stream:
             yield cast(BinaryIO, stream)
     elif path.suffix == ".zst":
-        with zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True) as reader:
-            yield cast(BinaryIO, io.BufferedReader(reader, 1 << 20))
+        yield cast(BinaryIO, io.BufferedReader(_WholeZstd(file), 1 << 20))
     else:
         yield file
 
@@ -316,6 +318,41 @@ def _compressed(file: BinaryIO, path: Path) -> Iterator[BinaryIO]:
             yield cast(BinaryIO, writer)
     else:
         yield file
+
+
+class _WholeZstd(io.RawIOBase):
+    """Zstandard frames as one stream, which raises EOFError where the last frame is cut off.
+
+    Why: the library's own stream reader takes a file that ends inside a frame for a shorter one.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._rest = b""
+        self._ready = memoryview(b"")
+        self._is_between_frames = True
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill ``buffer`` with decompressed bytes; 0 at the end of the last frame."""
+        while not self._ready:
+            raw = self._rest or self._file.read(1 << 17)
+            if not raw:
+                if self._is_between_frames:
+                    return 0
+                raise EOFError("the file ends inside a zstandard frame")
+            self._ready = memoryview(self._frame.decompress(raw))
+            self._rest, self._is_between_frames = b"", self._frame.eof
+            if self._frame.eof:
+                self._rest = self._frame.unused_data
+                self._frame = zstandard.ZstdDecompressor().decompressobj()
+        part = self._ready[: len(buffer)]
+        buffer[: len(part)] = part
+        self._ready = self._ready[len(part) :]
+        return len(part)
 
 
 def _is_hidden(relative: Path) -> bool:
