@@ -5,7 +5,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test slow lint install clean
+.PHONY: help demo test slow lint install clean
+
+help:
+	@echo 'make demo    train, retrieve, credit, opt out and prove it, on real text (FAISS=gpu for a GPU)'
+	@echo 'make test    the tests; make slow: those that take long'
+	@echo 'make lint    style, types and the direction of imports'
+	@echo 'make install only make .venv (PYTHON=python3.12 to choose the interpreter)'
+	@echo 'make clean   take away .venv, .demo and caches'
 
 demo: install
 	$(BIN)/silo demo
@@ -25,9 +32,11 @@ lint: install
 install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"SILO needs Python 3.11 or later; $(PYTHON) is {sys.version.split()[0]}. Try: make PYTHON=python3.12")'
+	@echo 'Making $(VENV); about 1.5 GB on the disk, more where torch comes with CUDA …'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[$(FAISS),test]'
-	touch $@
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[$(FAISS),test]'
+	@touch $@
 
 clean:
-	rm -rf $(VENV) .demo
+	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -58,7 +58,8 @@ class Document:
                 )
         if not self.id or len(self.id) > MAX_ID_CHARACTERS or _CONTROL.search(self.id):
             raise BadDocument(
-                f"a document id must be 1 to {MAX_ID_CHARACTERS} characters without control characters; got {self.id!r:.80}"
+                f"a document id must be 1 to {MAX_ID_CHARACTERS} characters without control characters; "
+                f"got {self.id!r:.80}"
             )
         object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
 

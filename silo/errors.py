@@ -4,10 +4,12 @@
     ├── BadDocument            a text or its metadata cannot be used
     │   └── DuplicateDocument  two documents claim one id
     ├── UnreadableCorpus       a corpus file or folder cannot be read as documents
+    ├── BadPackage             a published package did not arrive, or is not the one that was pinned
     ├── BadCheckpoint          a checkpoint is missing, torn, or of an unsupported architecture
     ├── EncoderMismatch        a datastore was written by another LM than the one loaded
     ├── PromptTooLong          prompt and completion do not fit the LM's context
-    └── BadRequest             a generation setting is out of its range
+    ├── BadRequest             a generation setting is out of its range
+    └── DemoStopped            a step of the demo failed
 
 Each message says what was expected, what arrived, and what to do next.
 """
@@ -29,6 +31,10 @@ class UnreadableCorpus(SiloError):
     """A corpus file or folder cannot be read as documents."""
 
 
+class BadPackage(SiloError):
+    """A published package did not arrive, or is not the one that was pinned."""
+
+
 class BadCheckpoint(SiloError):
     """A checkpoint is missing, torn, or of an unsupported architecture."""
 
@@ -43,3 +49,7 @@ class PromptTooLong(SiloError):
 
 class BadRequest(SiloError):
     """A generation setting is out of its range."""
+
+
+class DemoStopped(SiloError):
+    """A step of the demo failed."""

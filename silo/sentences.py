@@ -10,6 +10,7 @@ citations ("Smith v. Jones, 410 U.S. 113") and initials apart.
 """
 
 import bisect
+import itertools
 import re
 
 Span = tuple[int, int]
@@ -62,7 +63,7 @@ def _split_paragraph(text: str, start: int, end: int) -> list[Span]:
             if cuts[-1] < after < end:
                 cuts.append(after)
     cuts.append(end)
-    return [piece for a, b in zip(cuts, cuts[1:], strict=False) if a < b for piece in _cut_long(text, a, b)]
+    return [piece for a, b in itertools.pairwise(cuts) if a < b for piece in _cut_long(text, a, b)]
 
 
 def _ends_sentence(text: str, mark: re.Match[str], start: int) -> bool:
