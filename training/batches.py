@@ -50,7 +50,7 @@ class Batches:
 def validation_windows(
     tokens: Integer[np.ndarray, " tokens"], context: int, n_windows: int
 ) -> Integer[np.ndarray, "windows length"]:
-    """At most ``n_windows`` windows of ``context + 1`` tokens, evenly spread over ``tokens``; none where the stream is shorter than one."""
+    """At most ``n_windows`` windows of ``context + 1`` tokens, evenly spread; none where the stream is too short."""
     available = (len(tokens) - 1) // context
     chosen = np.unique(np.linspace(0, available - 1, min(n_windows, available)).astype(np.int64))
     windows = [tokens[index * context : (index + 1) * context + 1] for index in chosen]

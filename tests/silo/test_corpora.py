@@ -7,10 +7,11 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from silo import corpora
+from silo import corpora, jsonl
 from silo.corpora import Location, read_documents, write_documents
 from silo.documents import Document
 from silo.errors import BadDocument, DuplicateDocument, UnreadableCorpus
+from silo.jsonl import JSONL_SUFFIXES
 
 DOCUMENTS = [
     Document("a", "First text.\n", "MIT", "code", "Title", "Owner", "https://example.org/a", {"year": 1999}),
@@ -20,7 +21,7 @@ DOCUMENTS = [
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 
 
-@pytest.mark.parametrize("suffix", corpora.JSONL_SUFFIXES)
+@pytest.mark.parametrize("suffix", JSONL_SUFFIXES)
 def test_documents_that_are_written_are_read_back(tmp_path, suffix):
     path = tmp_path / f"texts{suffix}"
     assert write_documents(path, DOCUMENTS) == 3
@@ -28,7 +29,7 @@ def test_documents_that_are_written_are_read_back(tmp_path, suffix):
 
 
 @settings(max_examples=30, deadline=None)
-@given(texts=st.lists(TEXTS, max_size=4), suffix=st.sampled_from(corpora.JSONL_SUFFIXES))
+@given(texts=st.lists(TEXTS, max_size=4), suffix=st.sampled_from(JSONL_SUFFIXES))
 def test_any_text_survives_writing_and_reading(tmp_path_factory, texts, suffix):
     path = tmp_path_factory.mktemp("any") / f"texts{suffix}"
     documents = [Document(str(number), text) for number, text in enumerate(texts)]
@@ -36,7 +37,7 @@ def test_any_text_survives_writing_and_reading(tmp_path_factory, texts, suffix):
     assert list(read_documents(path)) == documents
 
 
-@pytest.mark.parametrize("suffix", corpora.JSONL_SUFFIXES)
+@pytest.mark.parametrize("suffix", JSONL_SUFFIXES)
 def test_the_same_documents_give_the_same_bytes(tmp_path, suffix):
     one, other = tmp_path / f"one{suffix}", tmp_path / "folder" / f"other{suffix}"
     write_documents(one, DOCUMENTS)
@@ -120,7 +121,7 @@ def test_an_id_that_two_locations_claim_is_refused(tmp_path):
 
 
 def test_an_enormous_line_is_refused_before_it_is_parsed(tmp_path, monkeypatch):
-    monkeypatch.setattr(corpora, "MAX_LINE_BYTES", 100)
+    monkeypatch.setattr(jsonl, "MAX_LINE_BYTES", 100)
     path = tmp_path / "texts.jsonl"
     path.write_text(json.dumps({"id": "a", "text": "x" * 200}))
     with pytest.raises(UnreadableCorpus, match="line 1: longer than 100 bytes"):
