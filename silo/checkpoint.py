@@ -11,16 +11,15 @@ Knows nothing of models or tensors: an auditor reads all of it without torch.
 """
 
 import dataclasses
-import gzip
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from silo.corpora import open_jsonl
 from silo.documents import Document
 from silo.errors import BadCheckpoint, UnreadableCorpus
 from silo.files import file_digest, new_file
+from silo.jsonl import read_jsonl, write_jsonl
 from silo.licenses import PERMISSIVE, classify
 
 FORMAT = 1
@@ -134,12 +133,7 @@ def verify_checkpoint(folder: Path) -> Manifest:
 
 def write_training_documents(path: Path, documents: Iterable[TrainingDocument]) -> int:
     """Write ``documents`` as gzipped JSONL, the same bytes for the same documents; return how many."""
-    n_documents = 0
-    with new_file(path) as file, gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as stream:
-        for document in documents:
-            stream.write(json.dumps(dataclasses.asdict(document), ensure_ascii=False).encode("utf-8") + b"\n")
-            n_documents += 1
-    return n_documents
+    return write_jsonl(path, map(dataclasses.asdict, documents))
 
 
 def read_training_documents(path: Path) -> Iterator[TrainingDocument]:
@@ -149,7 +143,7 @@ def read_training_documents(path: Path) -> Iterator[TrainingDocument]:
         BadCheckpoint: the file is missing, torn or of another shape.
     """
     try:
-        for _, row in open_jsonl(path):
+        for _, row in read_jsonl(path):
             yield TrainingDocument(**row)
     except (UnreadableCorpus, TypeError) as error:
         raise BadCheckpoint(f"the list of training documents cannot be read: {error}") from error

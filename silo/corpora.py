@@ -15,30 +15,21 @@ A ``license``, ``source`` or ``owner`` given by the caller fills in for document
 never overrides what a document says of itself.
 """
 
-import contextlib
-import gzip
-import io
 import json
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
-
-import zstandard
+from typing import Any
 
 from silo.documents import MAX_TEXT_BYTES, Document
 from silo.errors import BadDocument, DuplicateDocument, UnreadableCorpus
-from silo.files import new_file
+from silo.jsonl import JSONL_SUFFIXES, decode, read_jsonl, write_jsonl
 
-JSONL_SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 _PROSE = ".txt .text .md .markdown .rst .adoc .org .tex .html .htm .xml .csv .tsv .srt"
 _CODE = ".py .pyi .c .h .cc .cpp .hpp .java .js .ts .go .rs .rb .php .pl .sh .sql .r .jl .scala .swift .kt .cs"
 TEXT_SUFFIXES = frozenset(f"{_PROSE} {_CODE}".split())
 """Files of a text folder with another suffix are passed over."""
 HUB_PREFIX = "hf:"
-MAX_LINE_BYTES = 4 * MAX_TEXT_BYTES
-"""JSON may need several bytes for one of text."""
 
 _FIELDS = ("id", "text", "license", "source", "title", "owner", "url", "metadata")
 _Placed = tuple[str, Document]
@@ -102,14 +93,7 @@ def write_documents(path: Path, documents: Iterable[Document]) -> int:
     Raises:
         UnreadableCorpus: the suffix is none of ``JSONL_SUFFIXES``.
     """
-    if not path.name.endswith(JSONL_SUFFIXES):
-        raise UnreadableCorpus(f"documents are written as {', '.join(JSONL_SUFFIXES)}; got {path.name!r}")
-    n_documents = 0
-    with new_file(path) as file, _compressed(file, path) as stream:
-        for document in documents:
-            stream.write(json.dumps(document_row(document), ensure_ascii=False).encode("utf-8") + b"\n")
-            n_documents += 1
-    return n_documents
+    return write_jsonl(path, map(document_row, documents))
 
 
 def document_row(document: Document) -> dict[str, object]:
@@ -117,28 +101,6 @@ def document_row(document: Document) -> dict[str, object]:
     row: dict[str, object] = {name: getattr(document, name) for name in _FIELDS if name != "metadata"}
     row["metadata"] = dict(document.metadata)
     return {name: value for name, value in row.items() if value or name in ("id", "text")}
-
-
-def open_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers, from 1, and JSON objects of a JSONL file; blank lines are passed over.
-
-    Raises:
-        UnreadableCorpus: the file is missing or torn, or a line is not UTF-8 or not a JSON object.
-    """
-    number = 0
-    try:
-        with path.open("rb") as file, _decompressed(file, path) as stream:
-            while line := stream.readline(MAX_LINE_BYTES + 1):
-                number += 1
-                if len(line) > MAX_LINE_BYTES:
-                    raise UnreadableCorpus(f"{path}, line {number}: longer than {MAX_LINE_BYTES:,} bytes. Split it.")
-                if line.strip():
-                    yield number, _parse_line(line, f"{path}, line {number}")
-    except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
-        raise UnreadableCorpus(
-            f"{path}, after line {number}: {error or type(error).__name__}. "
-            "The file is missing, torn or not what its suffix says; fetch or write it again."
-        ) from error
 
 
 def _read(location: Location) -> Iterator[_Placed]:
@@ -175,12 +137,12 @@ def _read_folder(folder: Path, location: Location) -> Iterator[_Placed]:
 def _read_text(path: Path, name: str, location: Location) -> Iterator[_Placed]:
     if (n_bytes := path.stat().st_size) > MAX_TEXT_BYTES:
         raise BadDocument(f"{path} has {n_bytes:,} bytes; the limit for a text is {MAX_TEXT_BYTES:,}. Split it.")
-    text = _decode(path.read_bytes(), str(path)).removeprefix("\ufeff")
+    text = decode(path.read_bytes(), str(path)).removeprefix("\ufeff")
     yield str(path), _build({"id": name, "text": text}, str(path), location)
 
 
 def _read_jsonl(path: Path, location: Location) -> Iterator[_Placed]:
-    for number, row in open_jsonl(path):
+    for number, row in read_jsonl(path):
         place = f"{path}, line {number}"
         yield place, _document(row, place, location)
 
@@ -253,6 +215,9 @@ def _document(row: Mapping[str, Any], place: str, location: Location) -> Documen
 
 
 def _build(fields: dict[str, Any], place: str, location: Location) -> Document:
+    for name, value in fields.items():
+        if name != "metadata" and not isinstance(value, str):
+            raise BadDocument(f"{place}: {name} must be a string; got {type(value).__name__}: {value!r:.80}")
     given = {name: getattr(location, name) for name in ("license", "source", "owner")}
     filled = {**fields, **{name: value for name, value in given.items() if not fields.get(name)}}
     try:
@@ -262,60 +227,6 @@ def _build(fields: dict[str, Any], place: str, location: Location) -> Document:
         raise BadDocument(f"{place}: the metadata is not valid Unicode: lone surrogate") from None
     except BadDocument as error:
         raise BadDocument(f"{place}: {error}") from None
-
-
-def _parse_line(line: bytes, place: str) -> dict[str, Any]:
-    text = _decode(line, place).removeprefix("\ufeff")
-    try:
-        row = json.loads(text, object_pairs_hook=_object)
-    except (ValueError, RecursionError) as error:
-        raise UnreadableCorpus(f"{place}: not a JSON object: {error}. It begins with {text[:60]!r}") from None
-    if not isinstance(row, dict):
-        raise UnreadableCorpus(f"{place}: expected a JSON object; got {type(row).__name__}: {text[:60]!r}")
-    return row
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; two licenses under one key are a fault to mend, not a choice to make silently."""
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(n for n in names if names.count(n) > 1)!r} comes twice")
-    return row
-
-
-def _decode(raw: bytes, place: str) -> str:
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UnreadableCorpus(
-            f"{place}: not UTF-8: byte 0x{raw[error.start]:02x} at offset {error.start}, {error.reason}. "
-            "Convert it first."
-        ) from None
-
-
-@contextlib.contextmanager
-def _decompressed(file: BinaryIO, path: Path) -> Iterator[BinaryIO]:
-    if path.suffix == ".gz":
-        with gzip.GzipFile(fileobj=file, mode="rb") as stream:
-            yield cast(BinaryIO, stream)
-    elif path.suffix == ".zst":
-        with zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True) as reader:
-            yield cast(BinaryIO, io.BufferedReader(reader, 1 << 20))
-    else:
-        yield file
-
-
-@contextlib.contextmanager
-def _compressed(file: BinaryIO, path: Path) -> Iterator[BinaryIO]:
-    if path.suffix == ".gz":
-        with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0, compresslevel=6) as stream:
-            yield cast(BinaryIO, stream)
-    elif path.suffix == ".zst":
-        with zstandard.ZstdCompressor(level=3).stream_writer(file, closefd=False) as writer:
-            yield cast(BinaryIO, writer)
-    else:
-        yield file
 
 
 def _is_hidden(relative: Path) -> bool:

@@ -47,12 +47,13 @@ def new_folder(path: Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
     try:
         yield temporary
-        for file in sorted(temporary.rglob("*")):
-            if file.is_file():
-                with file.open("rb") as stream:
+        for entry in sorted(temporary.rglob("*")):
+            if entry.is_file():
+                entry.chmod(0o666 & ~_umask())
+                with entry.open("rb") as stream:
                     os.fsync(stream.fileno())
             else:
-                flush_folder(file)
+                flush_folder(entry)
         flush_folder(temporary)
         temporary.chmod(0o777 & ~_umask())
         temporary.rename(path)

@@ -77,7 +77,7 @@ def _symbols(expression: str) -> list[str] | None:
 
     licensing = Licensing()
     try:
-        parsed = licensing.parse(expression, strict=True)
+        parsed = licensing.parse(expression)
     except (ExpressionError, ExpressionParseError, AttributeError, TypeError, ValueError):
         return None
     if parsed is None:

@@ -24,7 +24,7 @@ _ABBREVIATIONS = frozenset(
     # reference and Latin
     "vs v cf al etc eg ie e.g i.e viz ibid no nos vol vols ed eds p pp ch sec art fig figs eq eqs approx ca "
     # law
-    "u.s u.s.c f supp cir ct dist app cal civ crim stat reg rev para cl "
+    "u.s u.s.c f fed supp cir ct dist app cal civ crim proc evid const amend stat reg rev para cl "
     # companies, places, months
     "inc ltd co corp bros dept univ assn ave blvd rd mt ft jan feb mar apr jun jul aug sep sept oct nov dec".split()
 )

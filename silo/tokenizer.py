@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Integer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from silo.errors import BadCheckpoint
@@ -19,10 +19,10 @@ from silo.errors import BadCheckpoint
 class Tokens:
     """The tokens of one text, in order."""
 
-    ids: Int[np.ndarray, " n"]
-    starts: Int[np.ndarray, " n"]
+    ids: Integer[np.ndarray, " n"]
+    starts: Integer[np.ndarray, " n"]
     """Offset of the first character of the text that the token covers, in code points."""
-    ends: Int[np.ndarray, " n"]
+    ends: Integer[np.ndarray, " n"]
     """One past the last. Tokens that are bytes of one character share its offsets."""
 
     def __len__(self) -> int:

@@ -9,7 +9,7 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Integer
 
 from training.errors import NothingAdmitted
 
@@ -18,7 +18,7 @@ from training.errors import NothingAdmitted
 class Batches:
     """The training batches of one token stream."""
 
-    tokens: Int[np.ndarray, " tokens"]
+    tokens: Integer[np.ndarray, " tokens"]
     context: int
     batch_size: int
     seed: int
@@ -35,8 +35,8 @@ class Batches:
         """Windows in an epoch, whatever its offset."""
         return max(1, (len(self.tokens) - self.context) // self.context)
 
-    def at(self, step: int) -> Int[np.ndarray, "batch context+1"]:
-        """The windows of ``step``, each with the token after its last one, so that inputs and targets overlap."""
+    def at(self, step: int) -> Integer[np.ndarray, "batch length"]:
+        """The windows of ``step``, of ``context + 1`` tokens: targets are the inputs moved by one."""
         first = step * self.batch_size
         starts = [self._start(number) for number in range(first, first + self.batch_size)]
         return np.stack([self.tokens[start : start + self.context + 1] for start in starts]).astype(np.int64)
@@ -48,9 +48,9 @@ class Batches:
 
 
 def validation_windows(
-    tokens: Int[np.ndarray, " tokens"], context: int, n_windows: int
-) -> Int[np.ndarray, "windows context+1"]:
-    """At most ``n_windows`` windows, evenly spread over ``tokens``; none where the stream is shorter than one."""
+    tokens: Integer[np.ndarray, " tokens"], context: int, n_windows: int
+) -> Integer[np.ndarray, "windows length"]:
+    """At most ``n_windows`` windows of ``context + 1`` tokens, evenly spread; none where the stream is too short."""
     available = (len(tokens) - 1) // context
     chosen = np.unique(np.linspace(0, available - 1, min(n_windows, available)).astype(np.int64))
     windows = [tokens[index * context : (index + 1) * context + 1] for index in chosen]
@@ -58,7 +58,7 @@ def validation_windows(
 
 
 @functools.lru_cache(maxsize=2)
-def _epoch(seed: int, epoch: int, n_windows: int, slack: int) -> tuple[Int[np.ndarray, " windows"], int]:
+def _epoch(seed: int, epoch: int, n_windows: int, slack: int) -> tuple[Integer[np.ndarray, " windows"], int]:
     """The order of the windows in ``epoch`` and the offset of the first, from 0 to ``slack``."""
     generator = np.random.default_rng([seed, epoch])
     offset = int(generator.integers(slack + 1))

@@ -259,6 +259,6 @@ def _dotted(place: str, name: str) -> str:
     return f"{place}.{name}" if place else name
 
 
-def _within(name: str, value: float, low: float, high: float) -> None:
+def _within(name: str, value: int | float, low: int | float, high: int | float) -> None:
     if not math.isfinite(value) or not low <= value <= high:
         raise BadRecipe(f"{name} must be from {low:g} to {high:g}; got {value!r}")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from training.batches import Batches
@@ -79,7 +79,7 @@ def build_model(recipe: ModelRecipe, n_vocabulary: int, boundary: int, seed: int
 def fit(
     model: LlamaForCausalLM,
     batches: Batches,
-    validation: Int[np.ndarray, "windows context+1"],
+    validation: Integer[np.ndarray, "windows length"],
     recipe: Recipe,
     state: Path,
     *,
@@ -124,7 +124,7 @@ def fit(
 
 @torch.no_grad()
 def evaluate(
-    model: LlamaForCausalLM, windows: Int[np.ndarray, "windows context+1"], batch_size: int, device: str
+    model: LlamaForCausalLM, windows: Integer[np.ndarray, "windows length"], batch_size: int, device: str
 ) -> float | None:
     """Mean loss of ``windows`` in nats per token; None where there are none."""
     if not len(windows):
@@ -138,7 +138,7 @@ def evaluate(
 def _step(
     model: LlamaForCausalLM,
     optimizer: torch.optim.Optimizer,
-    batch: Int[np.ndarray, "batch context+1"],
+    batch: Integer[np.ndarray, "batch length"],
     rate: float,
     recipe: OptimizerRecipe,
     device: str,
@@ -155,13 +155,15 @@ def _step(
     return value
 
 
-def _loss(model: LlamaForCausalLM, windows: Int[np.ndarray, "batch context+1"], device: str) -> Float[torch.Tensor, ""]:
+def _loss(
+    model: LlamaForCausalLM, windows: Integer[np.ndarray, "batch length"], device: str
+) -> Float[torch.Tensor, ""]:
     tokens = torch.from_numpy(windows).to(device)
     logits = model(input_ids=tokens[:, :-1], use_cache=False).logits
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten())
 
 
-def _parts(windows: Int[np.ndarray, "windows length"], size: int) -> list[Int[np.ndarray, "part length"]]:
+def _parts(windows: Integer[np.ndarray, "windows length"], size: int) -> list[Integer[np.ndarray, "part length"]]:
     return [windows[i : i + size] for i in range(0, len(windows), size)]
 
 

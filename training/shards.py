@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Integer
 from numpy.lib import format as npy
 from transformers import PreTrainedTokenizerBase
 
@@ -60,7 +60,7 @@ def write_shard(path: Path, texts: Iterable[str], tokenizer: PreTrainedTokenizer
     return facts
 
 
-def open_shard(path: Path) -> tuple[Int[np.ndarray, " tokens"], ShardFacts]:
+def open_shard(path: Path) -> tuple[Integer[np.ndarray, " tokens"], ShardFacts]:
     """The tokens of ``path``, memory-mapped, and their facts.
 
     Raises:

@@ -1,0 +1,259 @@
+import dataclasses
+import itertools
+import logging
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+from silo.checkpoint import HELD_OUT_NAME, TRAINED_ON_NAME, read_training_documents, verify_checkpoint
+from silo.corpora import write_documents
+from silo.documents import Document
+from training.config import AdmissionRecipe, DataRecipe
+from training.errors import BadOutput, Diverged, NothingAdmitted
+from training.pipeline import UNFINISHED_SUFFIX, train_checkpoint
+
+SECRET = "snarkwhistle"
+
+
+class Stopped(Exception):  # noqa: N818
+    """Stands in for a kill inside the test's own process."""
+
+
+def stop_after(n_calls):
+    calls = itertools.count(1)
+
+    def callback(_: object) -> None:
+        if next(calls) == n_calls:
+            raise Stopped
+
+    return callback
+
+
+def unfinished(out):
+    return out.with_name(out.name + UNFINISHED_SUFFIX)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(recipe, data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("checkpoints") / "unbroken"
+    train_checkpoint(recipe, data=data, out=out)
+    return out
+
+
+def weights(out):
+    return (out / "model.safetensors").read_bytes()
+
+
+def test_a_checkpoint_says_what_trained_it(checkpoint, documents, recipe):
+    manifest = verify_checkpoint(checkpoint)
+    trained_on = list(read_training_documents(checkpoint / TRAINED_ON_NAME))
+    held_out = list(read_training_documents(checkpoint / HELD_OUT_NAME))
+    licensed = {d.id: d for d in documents if d.id.startswith("python/")}
+    assert {d.id for d in trained_on} | {d.id for d in held_out} == set(licensed)
+    assert not {d.id for d in trained_on} & {d.id for d in held_out}
+    assert all(d.digest == licensed[d.id].digest and d.risk == "SW" for d in trained_on)
+    assert manifest.admitted == {"SW": len(trained_on)}
+    assert manifest.n_held_out == len(held_out) > 0
+    assert manifest.n_tokens == 3072 == manifest.n_steps * recipe.tokens_per_step
+    assert manifest.recipe["vocabulary"] == {"size": 320}
+    assert set(manifest.losses) == {"train", "validation", "validation_bits_per_byte"}
+    assert all(math.isfinite(loss) for loss in manifest.losses.values())
+    assert manifest.versions["torch"] == torch.__version__
+
+
+def test_the_planted_documents_reach_nothing(checkpoint, recipe, data, tmp_path):
+    assert verify_checkpoint(checkpoint).refused == {
+        "HIGH_RISK: GPL-3.0-only: copyleft": 1,
+        "HIGH_RISK: no license: no license is stated": 1,
+    }
+    out = tmp_path / "stopped"
+    with pytest.raises(Stopped):
+        train_checkpoint(recipe, data=data, out=out, report=stop_after(8))
+    vocabulary = AutoTokenizer.from_pretrained(checkpoint).get_vocab()
+    assert not any("narkw" in token or "quxo" in token for token in vocabulary)
+    clean = tmp_path / "clean"
+    licensed = [d for d in _documents(data) if d.license]
+    write_documents(clean / "texts.jsonl", [d for d in licensed if d.license != "GPL-3.0-only"])
+    train_checkpoint(recipe, data=clean, out=tmp_path / "without")
+    for name in ("model.safetensors", "tokenizer.json", TRAINED_ON_NAME, HELD_OUT_NAME):
+        assert (tmp_path / "without" / name).read_bytes() == (checkpoint / name).read_bytes()
+    from silo.corpora import read_documents
+
+    kept = list(read_documents(unfinished(out) / "admitted.jsonl.zst"))
+    assert kept == [d for d in licensed if d.license != "GPL-3.0-only"]
+    assert not any(SECRET in d.text for d in kept)
+
+
+def _documents(data):
+    from silo.corpora import read_documents
+
+    return list(read_documents(data / "texts.jsonl"))
+
+
+def test_transformers_loads_the_checkpoint_without_a_word(checkpoint):
+    said: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+
+    listener = Listener(logging.WARNING)
+    logger = logging.getLogger("transformers")
+    logger.addHandler(listener)
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(checkpoint, output_loading_info=True)
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+        prompt = tokenizer("The assert statement", return_tensors="pt")
+        generated = model.generate(**prompt, max_new_tokens=4, do_sample=False)
+    finally:
+        logger.removeHandler(listener)
+    assert said == []
+    assert not any(report.values())
+    assert isinstance(model, LlamaForCausalLM)
+    assert model.dtype == torch.float32
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert not any(name.endswith("bias") for name, _ in model.named_parameters())
+    assert generated.shape[1] > prompt["input_ids"].shape[1]
+
+
+@pytest.mark.parametrize("n_steps", [1, 4, 9, 23])
+def test_a_run_that_was_stopped_ends_with_the_bits_of_the_unbroken_run(checkpoint, recipe, data, tmp_path, n_steps):
+    out = tmp_path / "resumed"
+    with pytest.raises(Stopped):
+        train_checkpoint(recipe, data=data, out=out, report=stop_after(n_steps))
+    assert not out.exists()
+    train_checkpoint(recipe, data=data, out=out)
+    assert weights(out) == weights(checkpoint)
+    assert not unfinished(out).exists()
+
+
+@pytest.mark.parametrize("n_stages", [1, 2, 3, 4])
+def test_a_run_that_was_stopped_between_stages_ends_the_same(checkpoint, recipe, data, tmp_path, n_stages):
+    out = tmp_path / "resumed"
+    with pytest.raises(Stopped):
+        train_checkpoint(recipe, data=data, out=out, announce=stop_after(n_stages))
+    train_checkpoint(recipe, data=data, out=out)
+    assert weights(out) == weights(checkpoint)
+
+
+def test_a_killed_process_is_resumed_to_the_same_bits(with_loop, data, tmp_path):
+    recipe = with_loop(tokens=60_000, checkpoint_steps=2)
+    out = tmp_path / "killed"
+    script = f"""
+from pathlib import Path
+import dataclasses, torch
+from training.commands import RECIPES
+from training.config import read_recipe
+from training.pipeline import train_checkpoint
+torch.set_num_threads(1)
+recipe = read_recipe(RECIPES / "smoke.toml")
+recipe = dataclasses.replace(recipe, loop=dataclasses.replace(recipe.loop, tokens=60_000, checkpoint_steps=2))
+train_checkpoint(recipe, data=Path({str(data)!r}), out=Path({str(out)!r}))
+"""
+    process = subprocess.Popen([sys.executable, "-c", script])
+    deadline = time.monotonic() + 60
+    while not (unfinished(out) / "state.safetensors").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not out.exists()
+    train_checkpoint(recipe, data=data, out=out)
+    train_checkpoint(recipe, data=data, out=tmp_path / "unbroken")
+    assert weights(out) == weights(tmp_path / "unbroken")
+
+
+def test_a_run_bounded_by_time_is_repeated_by_its_token_count(with_loop, data, tmp_path):
+    by_time = with_loop("wsd", tokens=None, minutes=1.0)
+    seconds = itertools.count(0.0, 1.7)
+    manifest = train_checkpoint(by_time, data=data, out=tmp_path / "by-time", clock=lambda: next(seconds))
+    assert f"loop.tokens = {manifest.n_tokens}" in manifest.notes["repeating"]
+    assert 10 < manifest.n_steps < 60
+    train_checkpoint(with_loop("wsd", tokens=manifest.n_tokens), data=data, out=tmp_path / "by-tokens")
+    assert weights(tmp_path / "by-time") == weights(tmp_path / "by-tokens")
+
+
+def test_a_run_bounded_by_time_that_was_stopped_keeps_the_time_it_had(with_loop, data, tmp_path):
+    recipe = with_loop("wsd", tokens=None, minutes=1.0, checkpoint_steps=1)
+    seconds = itertools.count(0.0, 2.0)
+    for _ in range(4):
+        with pytest.raises(Stopped):
+            train_checkpoint(recipe, data=data, out=tmp_path / "out", clock=lambda: next(seconds), report=stop_after(3))
+    manifest = train_checkpoint(recipe, data=data, out=tmp_path / "out", clock=lambda: next(seconds))
+    assert 10 < manifest.n_steps < 40
+    train_checkpoint(with_loop("wsd", tokens=manifest.n_tokens), data=data, out=tmp_path / "by-tokens")
+    assert weights(tmp_path / "out") == weights(tmp_path / "by-tokens")
+
+
+def test_a_finished_run_that_is_asked_for_again_changes_nothing(checkpoint, recipe, data):
+    before = {path: path.stat().st_mtime_ns for path in checkpoint.iterdir()}
+    train_checkpoint(recipe, data=data, out=checkpoint)
+    assert before == {path: path.stat().st_mtime_ns for path in checkpoint.iterdir()}
+
+
+def test_neither_a_checkpoint_nor_an_unfinished_run_of_another_recipe_is_touched(
+    checkpoint, recipe, with_loop, data, tmp_path
+):
+    other = with_loop(seed=1)
+    with pytest.raises(BadOutput, match="holds a checkpoint of another recipe"):
+        train_checkpoint(other, data=data, out=checkpoint)
+    with pytest.raises(Stopped):
+        train_checkpoint(recipe, data=data, out=tmp_path / "out", report=stop_after(5))
+    with pytest.raises(BadOutput, match="unfinished run of another recipe"):
+        train_checkpoint(other, data=data, out=tmp_path / "out")
+    (tmp_path / "papers").mkdir()
+    with pytest.raises(BadOutput, match="is no checkpoint"):
+        train_checkpoint(recipe, data=data, out=tmp_path / "papers")
+
+
+def test_another_seed_gives_another_model(checkpoint, with_loop, data, tmp_path):
+    train_checkpoint(with_loop(seed=1), data=data, out=tmp_path / "other")
+    assert weights(tmp_path / "other") != weights(checkpoint)
+
+
+def test_text_that_states_no_license_has_the_one_that_the_recipe_gives_it(recipe, tmp_path):
+    write_documents(tmp_path / "texts.jsonl", [Document(str(n), f"Text number {n}. " * 20) for n in range(30)])
+    licensed = dataclasses.replace(recipe, data=(DataRecipe("texts.jsonl", license="CC0-1.0"),))
+    manifest = train_checkpoint(licensed, data=tmp_path, out=tmp_path / "out")
+    assert set(manifest.admitted) == {"PD"}
+
+
+def test_nothing_admitted_says_what_was_refused_and_why(recipe, data, tmp_path):
+    only_by = dataclasses.replace(recipe, admission=AdmissionRecipe(("BY",)))
+    with pytest.raises(NothingAdmitted, match=r"classes BY; refused 42:(.|\n)*the recipe admits BY only"):
+        train_checkpoint(only_by, data=data, out=tmp_path / "out")
+
+
+def test_too_little_text_is_an_error_before_any_step(recipe, tmp_path):
+    write_documents(tmp_path / "texts.jsonl", [Document("a", "Short.", "MIT")])
+    with pytest.raises(NothingAdmitted, match="a window needs 33"):
+        train_checkpoint(recipe, data=tmp_path, out=tmp_path / "out")
+
+
+def test_without_held_out_text_there_is_no_validation_loss(recipe, data, tmp_path):
+    all_of_it = dataclasses.replace(recipe, admission=AdmissionRecipe(("SW",), validation_share=0.0))
+    manifest = train_checkpoint(all_of_it, data=data, out=tmp_path / "out")
+    assert manifest.n_held_out == 0
+    assert set(manifest.losses) == {"train"}
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(recipe, data, tmp_path, monkeypatch):
+    calls = itertools.count()
+
+    def explode(*_: object):
+        return torch.tensor(math.nan) if next(calls) == 6 else original(*_)
+
+    from training import loop
+
+    original = loop._loss
+    monkeypatch.setattr(loop, "_loss", explode)
+    with pytest.raises(Diverged, match=r"the loss of step 6 is nan; lower optimizer\.learning_rate"):
+        train_checkpoint(recipe, data=data, out=tmp_path / "out")
+    assert (unfinished(tmp_path / "out") / "state.safetensors").exists()
