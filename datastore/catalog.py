@@ -131,9 +131,12 @@ class Catalog:
 
     def checkpoint(self) -> bool:
         """Move the write-ahead log into the catalog and cut it to nothing; False while a reader holds it."""
-        with self._writer.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            busy: int = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()[0]
+        connection = self._writer.raw_connection()
+        try:
+            busy: int = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
             return busy == 0
+        finally:
+            connection.close()
 
     def close(self) -> None:
         """Let go of every connection."""

@@ -122,7 +122,10 @@ class Datastore:
         snapshot = self._current()
         if snapshot.epoch != epoch:
             return None
-        return [self._place(snapshot, int(entry)) for entry in entries]
+        try:
+            return [self._place(snapshot, int(entry)) for entry in entries]
+        except _LayoutMoved:
+            return None
 
     def document(self, id: str) -> StoredDocument:  # noqa: A002
         """What the store knows of a document, removed ones too. Raises UnknownDocument."""
@@ -253,7 +256,10 @@ class Datastore:
                 catalog.documents.c.segment == segment, catalog.documents.c.ordinal == ordinal
             )
             with self.catalog.read() as connection:
-                snapshot.names[segment, ordinal] = connection.execute(query).scalar_one()
+                name = connection.execute(query).scalar_one_or_none()
+            if name is None:
+                raise _LayoutMoved
+            snapshot.names[segment, ordinal] = name
         return snapshot.names[segment, ordinal]
 
 

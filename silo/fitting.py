@@ -57,8 +57,8 @@ def fit(lm: LanguageModel, licensed: Iterable[Document], n_lists: int) -> Fit:
         decision = classify(document.license)
         if decision.risk is RiskClass.HIGH_RISK:
             raise BadDocument(
-                f"document {document.id!r} is high-risk (license {document.license or 'not stated'}): "
-                f"{decision.reason}. Centroids and temperature are fitted on licensed text only; take it out of --licensed."
+                f"document {document.id!r} is high-risk: {decision.reason}. Centroids and temperature are fitted "
+                "on licensed text only; take it out of --licensed."
             )
         opening = Document(document.id, document.text[:_MAX_CHARACTERS], document.license)
         encoded = encode_document(lm, opening)
