@@ -124,7 +124,7 @@ def test_asking_again_returns_the_same_receipt_and_changes_nothing(make_store, d
 
 def test_a_document_that_never_was_cannot_be_removed(make_store, documents, now):
     store = make_store(documents)
-    with pytest.raises(UnknownDocument, match="never in this store"):
+    with pytest.raises(UnknownDocument, match="was ever in this store"):
         opt_out(store, "nobody", now=now)
     assert store.epoch == 1
 
