@@ -168,7 +168,7 @@ class Datastore:
                 return 0
             index = _index_of(snapshot, row.segment)
             start, stop = snapshot.segments[index].span(row.ordinal)
-            return int(snapshot.masks[index].flags[start:stop].sum())
+            return int(snapshot.masks[index].flags[start : stop - 1].sum())
 
         return self._answer(answer)
 
@@ -280,7 +280,7 @@ def _stored(row: RowMapping) -> StoredDocument:
 
 def _search(snapshot: _Snapshot, queries: NDArray[np.float32], k: int, n_probe: int) -> Neighbors:
     """Search each segment and merge by (squared distance, entry id)."""
-    usable = np.isfinite(queries).all(axis=1)
+    usable: NDArray[np.bool_] = np.asarray(np.isfinite(queries).all(axis=1))
     if not usable.all():
         queries = np.where(usable[:, None], queries, np.float32(0))
     parts = [

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 N_PROMPT_WORDS = 16
 N_TOKENS = 48
-SHARP = ["--knn-weight", "0.8", "--knn-temperature", "0.1"]
+SHARP = ["--knn-weight", "0.9", "--knn-temperature", "0.1"]
 """Two minutes train a weak LM: the datastore gets most of the say, and its nearest entries most of that."""
 RECIPE = "demo.toml"
 """Of the recipes that come with `silo train`."""
@@ -233,7 +233,7 @@ def summarize(demo: Demo, prompt: str, steps: Steps, receipt: Path) -> None:
         places.add_row(str(path), what)
     steps.console.print(times, "", places, sep="\n")
     serve = ["silo", "serve", "--model", str(demo.model), "--datastore", str(demo.store)]
-    knn = {"weight": 0.8, "temperature": 0.1}
+    knn = {"weight": 0.9, "temperature": 0.1}
     body = json.dumps(
         {"prompt": prompt, "max_tokens": N_TOKENS, "temperature": 0, "knn": knn, "attributions": True},
         ensure_ascii=False,
