@@ -168,7 +168,7 @@ class Datastore:
                 return 0
             index = _index_of(snapshot, row.segment)
             start, stop = snapshot.segments[index].span(row.ordinal)
-            return int(snapshot.masks[index].flags[start:stop].sum())
+            return int(snapshot.masks[index].flags[start : stop - 1].sum())
 
         return self._answer(answer)
 
@@ -280,28 +280,39 @@ def _stored(row: RowMapping) -> StoredDocument:
 
 def _search(snapshot: _Snapshot, queries: NDArray[np.float32], k: int, n_probe: int) -> Neighbors:
     """Search each segment and merge by (squared distance, entry id)."""
-    usable: NDArray[np.bool_] = np.asarray(np.isfinite(queries).all(axis=1, keepdims=True))
-    queries = np.where(usable, queries, np.float32(0))
-    distances = [np.full((len(queries), k), np.inf, np.float32)]
-    entries = [np.full((len(queries), k), -1, np.int64)]
-    values = [np.full((len(queries), k), -1, np.int64)]
-    for segment, start, mask in zip(snapshot.segments, snapshot.starts, snapshot.masks, strict=True):
-        d, positions = segment.keys.search(queries, k, n_probe, mask)
-        found = usable & (positions >= 0)
-        following = segment.tokens[np.where(found, positions + 1, 0)].astype(np.int64)
-        distances.append(np.where(found, d, np.float32(np.inf)))
-        entries.append(np.where(found, positions + start, -1))
-        values.append(np.where(found, following, -1))
-    all_distances = np.concatenate(distances, axis=1)
-    all_entries = np.concatenate(entries, axis=1)
-    all_values = np.concatenate(values, axis=1)
-    order = np.lexsort((all_entries, all_distances))[:, :k]
-    return Neighbors(
-        np.take_along_axis(all_distances, order, 1),
-        np.take_along_axis(all_entries, order, 1),
-        np.take_along_axis(all_values, order, 1),
-        snapshot.epoch,
-    )
+    usable: NDArray[np.bool_] = np.asarray(np.isfinite(queries).all(axis=1))
+    if not usable.all():
+        queries = np.where(usable[:, None], queries, np.float32(0))
+    parts = [
+        _search_segment(segment, start, mask, queries, k, n_probe)
+        for segment, start, mask in zip(snapshot.segments, snapshot.starts, snapshot.masks, strict=True)
+    ]
+    if len(parts) == 1:
+        distances, entries, values = parts[0]
+    else:
+        nothing = np.full((len(queries), k), -1, np.int64)
+        distances = np.concatenate([np.full_like(nothing, np.inf, np.float32), *(part[0] for part in parts)], axis=1)
+        entries = np.concatenate([nothing, *(part[1] for part in parts)], axis=1)
+        values = np.concatenate([nothing, *(part[2] for part in parts)], axis=1)
+        order = np.lexsort((entries, distances))[:, :k]
+        distances = np.take_along_axis(distances, order, 1)
+        entries, values = np.take_along_axis(entries, order, 1), np.take_along_axis(values, order, 1)
+    if not usable.all():
+        distances[~usable], entries[~usable], values[~usable] = np.inf, -1, -1
+    return Neighbors(distances, entries, values, snapshot.epoch)
+
+
+def _search_segment(
+    segment: Segment, start: int, mask: LiveMask, queries: NDArray[np.float32], k: int, n_probe: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+    """Distances, entry ids and values, ``(q, k)``; -1 where there are fewer."""
+    distances, positions = segment.keys.search(queries, k, n_probe, mask)
+    values = segment.tokens[positions + 1].astype(np.int64)
+    missing = positions < 0
+    if missing.any():
+        values[missing] = -1
+        return distances, np.where(missing, -1, positions + start), values
+    return distances, positions + start, values
 
 
 def _removed_since(connection: Connection, epoch: int) -> list[tuple[str, int]]:

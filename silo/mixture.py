@@ -39,7 +39,8 @@ def candidates(values: Int[np.ndarray, " k"], shares: Float[np.ndarray, " k"]) -
     tokens, inverse = np.unique(values[found], return_inverse=True)
     sums = np.zeros(len(tokens))
     np.add.at(sums, inverse, np.exp(shares[found]))
-    return Candidates(tokens, np.log(sums))
+    with np.errstate(divide="ignore"):  # a neighbor so far that its share is below the smallest float
+        return Candidates(tokens, np.log(sums))
 
 
 def interpolate(
