@@ -162,7 +162,7 @@ class Datastore:
                 return 0
             index = _index_of(snapshot, row.segment)
             start, stop = snapshot.segments[index].span(row.ordinal)
-            return int(snapshot.masks[index].flags[start : stop - 1].sum())
+            return int(snapshot.masks[index].flags[start : stop - 1].sum())  # the end of text has no entry
 
         return self._answer(answer)
 
