@@ -108,20 +108,16 @@ class KeysView:
         self, queries: NDArray[np.float32], k: int, n_probe: int, live: LiveMask
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """As ``View.search``: one total order (squared distance, position), live entries only."""
-        best_distances = np.full((len(queries), k), np.inf, dtype=np.float32)
-        best_positions = np.full((len(queries), k), -1, dtype=np.int64)
-        rows = np.arange(len(queries))
         wanted = min(k + 1, self.n_entries)
+        distances, positions = _ordered(*self._scan(queries, wanted, n_probe, live))
+        rows = np.flatnonzero(_has_tie_at(distances, k)) if wanted < self.n_entries else np.empty(0, np.int64)
+        distances, positions = _exactly(k, distances, positions)
         while len(rows):
-            distances, positions = self._scan(queries[rows], wanted, n_probe, live)
-            order = np.lexsort((positions, distances))[:, :k]
-            best_distances[rows, : order.shape[1]] = np.take_along_axis(distances, order, 1)
-            best_positions[rows, : order.shape[1]] = np.take_along_axis(positions, order, 1)
-            if wanted == self.n_entries:
-                break
-            rows = rows[_has_tie_at(distances, positions, k)]
             wanted = min(2 * wanted, self.n_entries)
-        return best_distances, best_positions
+            more = _ordered(*self._scan(queries[rows], wanted, n_probe, live))
+            distances[rows], positions[rows] = _exactly(k, *more)
+            rows = rows[_has_tie_at(more[0], k)] if wanted < self.n_entries else rows[:0]
+        return distances, positions
 
     def holds(self, start: int, stop: int) -> int:
         """As ``View.holds``."""
@@ -150,9 +146,30 @@ class KeysView:
         return distances, positions
 
 
-def _has_tie_at(distances: NDArray[np.float32], positions: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
+def _ordered(
+    distances: NDArray[np.float32], positions: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Rows in the order (distance, position). FAISS gives them by distance, so only equal ones may be out of order."""
+    if (distances[:, 1:] > distances[:, :-1]).all():
+        return distances, positions
+    order = np.lexsort((positions, distances))
+    return np.take_along_axis(distances, order, 1), np.take_along_axis(positions, order, 1)
+
+
+def _exactly(
+    k: int, distances: NDArray[np.float32], positions: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The first ``k`` columns, filled up with what says that there is no entry."""
+    missing = ((0, 0), (0, max(0, k - distances.shape[1])))
+    if missing[1][1]:
+        distances = np.pad(distances, missing, constant_values=np.inf)
+        positions = np.pad(positions, missing, constant_values=-1)
+    return distances[:, :k], positions[:, :k]
+
+
+def _has_tie_at(distances: NDArray[np.float32], k: int) -> NDArray[np.bool_]:
     """The rows whose k-th best distance is also their last one, so that equals may have been left out."""
-    tied: NDArray[np.bool_] = (distances[:, k - 1] == distances[:, -1]) & (positions[:, -1] >= 0)
+    tied: NDArray[np.bool_] = (distances[:, k - 1] == distances[:, -1]) & np.isfinite(distances[:, -1])
     return tied
 
 

@@ -7,7 +7,6 @@ in whichever process it runs. Entry ids are positions counted through all segmen
 ingestion and hold for one layout of the store, so resolve them at once with ``locate``.
 """
 
-import bisect
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -46,11 +45,6 @@ class _Snapshot:
     masks: list[LiveMask]
     names: dict[tuple[str, int], str] = field(default_factory=dict)
     """(segment, ordinal) -> document id, filled as asked."""
-
-    def owner(self, entry: int) -> tuple[int, int]:
-        """Index of the segment that ``entry`` lies in, and its position there."""
-        index = bisect.bisect_right(self.starts, entry) - 1
-        return index, entry - self.starts[index]
 
 
 class Datastore:
@@ -114,7 +108,7 @@ class Datastore:
         exact = np.ascontiguousarray(queries, dtype=np.float32)
         return self._answer(lambda snapshot: _search(snapshot, exact, k, n_probe))
 
-    def locate(self, entries: Sequence[int], epoch: int) -> list[Place] | None:
+    def locate(self, entries: Sequence[int] | NDArray[np.int64], epoch: int) -> list[Place] | None:
         """The document and sentence of each of ``entries``, which a search of ``epoch`` gave.
 
         None where the store has changed since: search again.
@@ -123,7 +117,7 @@ class Datastore:
         if snapshot.epoch != epoch:
             return None
         try:
-            return [self._place(snapshot, int(entry)) for entry in entries]
+            return self._places(snapshot, np.asarray(entries, dtype=np.int64))
         except _LayoutMoved:
             return None
 
@@ -243,15 +237,15 @@ class Datastore:
             raise UnknownDocument(f"document {document!r} is not served by this store")
         return snapshot.segments[_index_of(snapshot, row.segment)], row.ordinal
 
-    def _place(self, snapshot: _Snapshot, entry: int) -> Place:
-        index, position = snapshot.owner(entry)
-        segment = snapshot.segments[index]
-        ordinal = int(segment.ordinals(np.asarray([position]))[0])
-        return Place(
-            self._name(snapshot, segment.name, ordinal),
-            segment.sentence_of_value(position, ordinal),
-            position - segment.span(ordinal)[0],
-        )
+    def _places(self, snapshot: _Snapshot, entries: NDArray[np.int64]) -> list[Place]:
+        indices = np.searchsorted(snapshot.starts, entries, side="right") - 1
+        places: list[Place | None] = [None] * len(entries)
+        for index in np.unique(indices).tolist():
+            segment, rows = snapshot.segments[index], np.flatnonzero(indices == index)
+            found = segment.locate(entries[rows] - snapshot.starts[index])
+            for row, (ordinal, sentence, position) in zip(rows.tolist(), found, strict=True):
+                places[row] = Place(self._name(snapshot, segment.name, ordinal), sentence, position)
+        return [place for place in places if place is not None]
 
     def _name(self, snapshot: _Snapshot, segment: str, ordinal: int) -> str:
         if (segment, ordinal) not in snapshot.names:
@@ -283,28 +277,39 @@ def _stored(row: RowMapping) -> StoredDocument:
 
 def _search(snapshot: _Snapshot, queries: NDArray[np.float32], k: int, n_probe: int) -> Neighbors:
     """Search each segment and merge by (squared distance, entry id)."""
-    usable: NDArray[np.bool_] = np.asarray(np.isfinite(queries).all(axis=1, keepdims=True))
-    queries = np.where(usable, queries, np.float32(0))
-    distances = [np.full((len(queries), k), np.inf, np.float32)]
-    entries = [np.full((len(queries), k), -1, np.int64)]
-    values = [np.full((len(queries), k), -1, np.int64)]
-    for segment, start, mask in zip(snapshot.segments, snapshot.starts, snapshot.masks, strict=True):
-        d, positions = segment.keys.search(queries, k, n_probe, mask)
-        found = usable & (positions >= 0)
-        following = segment.tokens[np.where(found, positions + 1, 0)].astype(np.int64)
-        distances.append(np.where(found, d, np.float32(np.inf)))
-        entries.append(np.where(found, positions + start, -1))
-        values.append(np.where(found, following, -1))
-    all_distances = np.concatenate(distances, axis=1)
-    all_entries = np.concatenate(entries, axis=1)
-    all_values = np.concatenate(values, axis=1)
-    order = np.lexsort((all_entries, all_distances))[:, :k]
-    return Neighbors(
-        np.take_along_axis(all_distances, order, 1),
-        np.take_along_axis(all_entries, order, 1),
-        np.take_along_axis(all_values, order, 1),
-        snapshot.epoch,
-    )
+    usable: NDArray[np.bool_] = np.asarray(np.isfinite(queries).all(axis=1))
+    if not usable.all():
+        queries = np.where(usable[:, None], queries, np.float32(0))
+    parts = [
+        _search_segment(segment, start, mask, queries, k, n_probe)
+        for segment, start, mask in zip(snapshot.segments, snapshot.starts, snapshot.masks, strict=True)
+    ]
+    if len(parts) == 1:
+        distances, entries, values = parts[0]
+    else:
+        nothing = np.full((len(queries), k), -1, np.int64)
+        distances = np.concatenate([np.full_like(nothing, np.inf, np.float32), *(part[0] for part in parts)], axis=1)
+        entries = np.concatenate([nothing, *(part[1] for part in parts)], axis=1)
+        values = np.concatenate([nothing, *(part[2] for part in parts)], axis=1)
+        order = np.lexsort((entries, distances))[:, :k]
+        distances = np.take_along_axis(distances, order, 1)
+        entries, values = np.take_along_axis(entries, order, 1), np.take_along_axis(values, order, 1)
+    if not usable.all():
+        distances[~usable], entries[~usable], values[~usable] = np.inf, -1, -1
+    return Neighbors(distances, entries, values, snapshot.epoch)
+
+
+def _search_segment(
+    segment: Segment, start: int, mask: LiveMask, queries: NDArray[np.float32], k: int, n_probe: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+    """Distances, entry ids and values, ``(q, k)``; -1 where there are fewer."""
+    distances, positions = segment.keys.search(queries, k, n_probe, mask)
+    values = segment.tokens[positions + 1].astype(np.int64)
+    missing = positions < 0
+    if missing.any():
+        values[missing] = -1
+        return distances, np.where(missing, -1, positions + start), values
+    return distances, positions + start, values
 
 
 def _removed_since(connection: Connection, epoch: int) -> list[tuple[str, int]]:

@@ -4,6 +4,7 @@ Thin: reads arguments, calls the library, prints. Heavy imports are inside, so `
 """
 
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -36,18 +37,24 @@ def build(
     license: Annotated[str, typer.Option(help="License of documents that name none.")] = "",  # noqa: A002
     device: Device = "cpu",
 ) -> None:
-    """Make a datastore: fit it on licensed text, then add documents."""
+    """Make a datastore: fit it on licensed text, then add documents. It appears whole or not at all."""
+    from datastore.errors import DatastoreError
+    from datastore.files import sync_folder
     from datastore.writer import Encoder, create
     from silo.corpora import read_documents
     from silo.fitting import fit, interleave
     from silo.lm import LanguageModel
 
+    if store.exists():
+        raise DatastoreError(f"{store} exists. Add to it with `silo datastore add`, or name a new folder.")
+    unfinished = store.with_name(f"{store.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
     lm = LanguageModel.load(model, device)
     print(f"fitting {lists} inverted lists on licensed text")
     fitted = fit(lm, interleave([read_documents(location) for location in licensed]), lists)
     encoder = Encoder(lm.fingerprint, lm.name, lm.dimension, lm.vocab_size)
     made = create(
-        store,
+        unfinished,
         encoder,
         fitted.keys,
         fitted.documents,
@@ -56,6 +63,9 @@ def build(
         now=datetime.now(UTC),
     )
     _add(made, lm, documents, license)
+    made.close()
+    unfinished.rename(store)
+    sync_folder(store.parent)
 
 
 def add(

@@ -25,8 +25,10 @@ from silo.errors import DemoStopped
 if TYPE_CHECKING:
     from rich.console import Console
 
-PROMPT = "The company said on Friday that its profits"
+N_PROMPT_WORDS = 16
 N_TOKENS = 48
+SHARP = ["--knn-weight", "0.9", "--knn-temperature", "0.1"]
+"""Two minutes train a weak LM: the datastore gets most of the say, and its nearest entries most of that."""
 RECIPE = "demo.toml"
 """Of the recipes that come with `silo train`."""
 LICENSED = ("licensed/pd.jsonl.gz", "licensed/sw.jsonl.gz", "licensed/by.jsonl.gz")
@@ -39,7 +41,9 @@ Run = Callable[[Sequence[str]], int]
 def demo(
     folder: Annotated[Path, typer.Option(help="Where everything goes.")] = Path(".demo"),
     model: Annotated[Path | None, typer.Option(help="A checkpoint to use; without it the demo trains one.")] = None,
-    prompt: Annotated[str, typer.Option(help="What the model is to continue.")] = PROMPT,
+    prompt: Annotated[
+        str | None, typer.Option(help="What to continue; without it, the opening of the first story that is not out.")
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh/--keep", help="Begin anew, or keep what earlier runs made. Packages stay.")
     ] = False,
@@ -60,7 +64,8 @@ class Demo:
 
     folder: Path
     model: Path
-    prompt: str = PROMPT
+    prompt: str | None = None
+    """None: an owner's question, the opening words of a stored story."""
     train: bool = True
     """False: the checkpoint is the user's own."""
 
@@ -136,7 +141,8 @@ def run_demo(demo: Demo, run: Run, console: "Console") -> None:
     build += [part for file in demo.files(LICENSED) for part in ("--licensed", file)]
     steps.step("Store the high-risk text", build, made=demo.store / "manifest.json")
 
-    before = generate(demo, steps, "Answer, and say whose text it was", demo.folder / "before.json")
+    prompt = demo.prompt or opening(demo)
+    before = generate(demo, prompt, steps, "Answer, and say whose text it was", demo.folder / "before.json")
     document, mass = top_source(before)
     console.print(
         f"\nThe largest source is {document}, with {mass:.1%} of the answer.",
@@ -147,19 +153,35 @@ def run_demo(demo: Demo, run: Run, console: "Console") -> None:
     receipt = demo.receipt(document)
     receipt.parent.mkdir(parents=True, exist_ok=True)
     steps.step("Its owner opts out", ["silo", "optout", document, *store, "--receipt", str(receipt)])
-    after = generate(demo, steps, "Answer again", demo.folder / "after.json")
+    after = generate(demo, prompt, steps, "Answer again", demo.folder / "after.json")
     if document in sources(after):
         raise DemoStopped(f"{document} was opted out and still took part in {demo.folder / 'after.json'}. Report this.")
     console.print(f"\n{document} has no part in this answer.", style="bold green", markup=False, soft_wrap=True)
     steps.step("Verify the receipt", ["silo", "datastore", "verify", str(receipt), *store])
     steps.step("Erase what is left of it", ["silo", "datastore", "compact", str(demo.store)])
-    summarize(demo, steps, receipt)
+    summarize(demo, prompt, steps, receipt)
 
 
-def generate(demo: Demo, steps: Steps, title: str, out: Path) -> dict[str, Any]:
+def opening(demo: Demo) -> str:
+    """The first words of the first news story, in the order of the file, that no earlier run opted out.
+
+    A fixed rule, so that nobody picked the story for what it shows.
+
+    Raises:
+        DemoStopped: every story is out.
+    """
+    from silo.corpora import read_documents
+
+    for document in read_documents(str(demo.folder / HIGH_RISK[0])):
+        if not demo.receipt(document.id).exists():
+            return " ".join(document.text.split(" ")[:N_PROMPT_WORDS])
+    raise DemoStopped("every news story was opted out by earlier runs. Begin anew with `silo demo --fresh`.")
+
+
+def generate(demo: Demo, prompt: str, steps: Steps, title: str, out: Path) -> dict[str, Any]:
     """One answer with its attributions, the same for the same store: greedy, from a fixed seed."""
-    command = ["silo", "generate", demo.prompt, "--model", str(demo.model), "--datastore", str(demo.store)]
-    command += ["--max-tokens", str(N_TOKENS), "--seed", "0", "--json", str(out)]
+    command = ["silo", "generate", prompt, "--model", str(demo.model), "--datastore", str(demo.store)]
+    command += ["--max-tokens", str(N_TOKENS), "--seed", "0", *SHARP, "--json", str(out)]
     out.unlink(missing_ok=True)
     steps.step(title, command)
     answer: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
@@ -190,7 +212,7 @@ def top_source(answer: dict[str, Any]) -> tuple[str, float]:
     return min(shares.items(), key=lambda share: (-share[1], share[0]))
 
 
-def summarize(demo: Demo, steps: Steps, receipt: Path) -> None:
+def summarize(demo: Demo, prompt: str, steps: Steps, receipt: Path) -> None:
     """Time by step, where each thing lies, and how to go on."""
     from rich.table import Table
 
@@ -211,7 +233,11 @@ def summarize(demo: Demo, steps: Steps, receipt: Path) -> None:
         places.add_row(str(path), what)
     steps.console.print(times, "", places, sep="\n")
     serve = ["silo", "serve", "--model", str(demo.model), "--datastore", str(demo.store)]
-    body = json.dumps({"prompt": demo.prompt, "max_tokens": N_TOKENS})
+    knn = {"weight": 0.9, "temperature": 0.1}
+    body = json.dumps(
+        {"prompt": prompt, "max_tokens": N_TOKENS, "temperature": 0, "knn": knn, "attributions": True},
+        ensure_ascii=False,
+    )
     curl = ["curl", "http://127.0.0.1:8000/v1/completions", "-H", "Content-Type: application/json", "-d", body]
     steps.console.print("\nServe it, and ask from another terminal:\n", style="bold")
     for command in (serve, curl):
@@ -220,7 +246,7 @@ def summarize(demo: Demo, steps: Steps, receipt: Path) -> None:
 
 def clear(folder: Path) -> None:
     """Take away what the demo made in ``folder``, and nothing else; fetched packages stay."""
-    for name in ("licensed", "high-risk", "model", "model.unfinished", "store", "receipts"):
+    for name in ("licensed", "high-risk", "model", "model.unfinished", "store", "store.unfinished", "receipts"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in ("corpus.json", "before.json", "after.json"):
         (folder / name).unlink(missing_ok=True)

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
 
 from silo.errors import BadCheckpoint
 from silo.tokenizer import boundary_token, load_tokenizer, opening_token
@@ -57,6 +58,7 @@ class LanguageModel:
         Raises:
             BadCheckpoint: it cannot be loaded.
         """
+        transformers_logging.disable_progress_bar()
         tokenizer = load_tokenizer(model)
         try:
             loaded = AutoModelForCausalLM.from_pretrained(str(model), trust_remote_code=False)

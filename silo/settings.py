@@ -1,6 +1,7 @@
 """What a request may ask of the LM and the datastore.
 
 Facts with their ranges; a value outside its range raises ``BadRequest`` and names the range.
+A whole number may be given where a real one is meant; it is kept as a float.
 """
 
 from dataclasses import dataclass, field
@@ -17,19 +18,19 @@ class KnnSettings:
 
     k: int = 32
     """Neighbors per token."""
-    weight: float = 0.5
+    weight: float | int = 0.5
     """Share of probability given to the datastore, 0 to 1; lambda in Khandelwal et al."""
-    temperature: float | None = None
+    temperature: float | int | None = None
     """tau in exp(-d / tau), in units of squared L2; None takes the one fitted with the datastore."""
     n_probe: int = 8
     """Inverted lists scanned per query."""
 
     def __post_init__(self) -> None:
         _integer("k", self.k, 1, MAX_NEIGHBORS)
-        _number("weight", self.weight, 0.0, 1.0)
+        _number(self, "weight", 0.0, 1.0)
         _integer("n_probe", self.n_probe, 1, 1 << 20)
         if self.temperature is not None:
-            _number("knn temperature", self.temperature, 1e-6, 1e9)
+            _number(self, "temperature", 1e-6, 1e9, called="knn temperature")
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,9 @@ class GenerationSettings:
     """How tokens are chosen and when to stop."""
 
     max_tokens: int = 64
-    temperature: float = 0.0
+    temperature: float | int = 0.0
     """Of sampling; 0 is greedy."""
-    top_p: float = 1.0
+    top_p: float | int = 1.0
     """Nucleus: the smallest set of tokens with at least this share of probability."""
     stop: tuple[str, ...] = ()
     """Texts that end the completion; they are not part of it."""
@@ -50,8 +51,8 @@ class GenerationSettings:
 
     def __post_init__(self) -> None:
         _integer("max_tokens", self.max_tokens, 0, 1 << 20)
-        _number("temperature", self.temperature, 0.0, 100.0)
-        _number("top_p", self.top_p, 1e-6, 1.0)
+        _number(self, "temperature", 0.0, 100.0)
+        _number(self, "top_p", 1e-6, 1.0)
         _integer("seed", self.seed, -(1 << 63), (1 << 63) - 1)
         _integer("top_logprobs", self.top_logprobs, 0, 20)
         if len(self.stop) > MAX_STOPS or not all(isinstance(s, str) and 0 < len(s) <= 1000 for s in self.stop):
@@ -63,6 +64,9 @@ def _integer(name: str, value: object, low: int, high: int) -> None:
         raise BadRequest(f"{name} must be an integer from {low} to {high}; got {value!r:.80}")
 
 
-def _number(name: str, value: object, low: float, high: float) -> None:
+def _number(settings: object, name: str, low: float, high: float, called: str = "") -> None:
+    """Check the range of a field, and make it the float that it is used as."""
+    value = getattr(settings, name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise BadRequest(f"{name} must be a number from {low:g} to {high:g}; got {value!r:.80}")
+        raise BadRequest(f"{called or name} must be a number from {low:g} to {high:g}; got {value!r:.80}")
+    object.__setattr__(settings, name, float(value))

@@ -20,10 +20,12 @@ def train(
     from rich.console import Console
 
     from training.config import read_recipe
+    from training.memory import keep_freed_memory
 
     path = recipe if recipe.exists() else RECIPES / recipe.with_suffix(".toml").name
     resolved_recipe = read_recipe(path if path.exists() else recipe)
 
+    keep_freed_memory()
     import torch
     from transformers.utils import logging
 

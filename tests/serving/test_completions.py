@@ -96,15 +96,17 @@ def test_a_request_that_is_wrong_fails_before_its_stream_begins(client):
 
 
 def test_a_failure_in_a_stream_is_its_last_event(client, silo, caplog):
-    def fail():
-        if silo.n_running and len(received) == 2:
+    def fail_at_the_third():
+        made.append(None)
+        if len(made) == 3:
             raise ArithmeticError("a secret of the inside")
 
-    received = []
-    silo.before_token = fail
+    made, received = [], []
+    silo.before_token = fail_at_the_third
     with pytest.raises(openai.APIError, match="the server failed at this request"):
         for chunk in client.completions.create(model="scripted", prompt="Once", stream=True, max_tokens=1000):
-            received = [*received, chunk] if len(received) < 2 else received
+            received.append(chunk.choices[0].text)
+    assert received == ["The", " court"]
     assert "a secret of the inside" in caplog.text
     assert silo.n_running == 0
 

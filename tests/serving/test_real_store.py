@@ -7,12 +7,10 @@ import numpy as np
 import pytest
 from flask.testing import FlaskClient
 
+from datastore import writer
 from datastore.records import DocumentFacts, EncodedDocument
 from serving import create_app
 from serving.engine import Engine
-
-# On a branch without the store there is nothing to ask.
-writer = pytest.importorskip("datastore.writer")
 
 TEXTS = {"opinion": "The court ruled. Costs follow.", "https://news.example/a": "Rain today. It was late."}
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)

@@ -8,7 +8,9 @@ import pytest
 from rich.console import Console
 
 from silo import demo_corpus
+from silo.corpora import write_documents
 from silo.demo import HIGH_RISK, LICENSED, Demo, clear, run_command, run_demo, sources, top_source
+from silo.documents import Document
 from silo.errors import DemoStopped
 
 STEPS = ["silo.demo_corpus", "corpus", "train", "build", "generate", "optout", "generate", "verify", "compact"]
@@ -132,7 +134,7 @@ def test_an_answer_without_sources_has_nothing_to_opt_out(plan: Demo) -> None:
 
 
 def test_a_checkpoint_of_the_user_is_not_trained(plan: Demo, tmp_path: Path) -> None:
-    theirs = Demo(plan.folder, tmp_path / "mine", train=False)
+    theirs = Demo(plan.folder, tmp_path / "mine", "The news", train=False)
     commands = FakeCommands(theirs)
     play(theirs, commands)
     assert "train" not in commands.names
@@ -165,3 +167,17 @@ def test_a_receipt_is_named_after_its_document_without_leaving_the_folder(plan: 
 
 def test_commands_run_with_this_interpreter() -> None:
     assert run_command(["python", "-c", f"import sys; sys.exit(sys.executable != {sys.executable!r})"]) == 0
+
+
+def test_without_a_prompt_the_demo_asks_for_the_first_story_that_is_not_out(tmp_path: Path) -> None:
+    plan = Demo(tmp_path / "demo", tmp_path / "demo" / "model")
+    words = [f"word{i}" for i in range(40)]
+    stories = [Document("bbc:b", "One " + " ".join(words)), Document("bbc:a", "Two " + " ".join(words))]
+    write_documents(plan.folder / HIGH_RISK[0], stories)
+    commands = FakeCommands(plan)
+    assert "One word0" in play(plan, commands)
+    plan.receipt("bbc:b").write_text("{}")
+    assert "Two word0" in play(plan, commands)
+    plan.receipt("bbc:a").write_text("{}")
+    with pytest.raises(DemoStopped, match="--fresh"):
+        play(plan, commands)

@@ -7,18 +7,21 @@ from silo.checkpoint import verify_checkpoint
 from training.commands import train
 from training.errors import BadRecipe
 from training.loop import Progress
+from training.pipeline import train_checkpoint
 from training.progress import describe, progress_line
 
 app = typer.Typer()
 app.command()(train)
 
 
-def test_a_recipe_of_the_package_is_trained_by_its_name(data, tmp_path):
+def test_a_recipe_of_the_package_is_trained_by_its_name(recipe, data, tmp_path):
     out = tmp_path / "checkpoint"
     arguments = ["smoke", "--data", str(data), "--out", str(out), "--device", "cpu"]
     result = CliRunner().invoke(app, arguments, catch_exceptions=False, env={"COLUMNS": "200"})
     assert result.exit_code == 0
     manifest = verify_checkpoint(out)
+    train_checkpoint(recipe, data=data, out=tmp_path / "plain")
+    assert (out / "model.safetensors").read_bytes() == (tmp_path / "plain" / "model.safetensors").read_bytes()
     assert "admitted 40 documents, refused 2" in result.output
     assert "1 x HIGH_RISK: GPL-3.0-only: copyleft" in result.output
     assert "tokens/s, loss" in result.output

@@ -22,7 +22,7 @@ from training.pipeline import UNFINISHED_SUFFIX, train_checkpoint
 SECRET = "snarkwhistle"
 
 
-class Stopped(Exception):  # noqa: N818
+class Stopped(Exception):
     """Stands in for a kill inside the test's own process."""
 
 
