@@ -2,23 +2,26 @@
 
 Plain facts, one signature, no files. The receipt commits to the document by a salted hash, so the
 commitment can be shown in public without telling what was removed; the receipt, which the owner alone has,
-opens it. Anyone who trusts the store's public key can check a receipt offline.
+opens it. The commitment is a leaf of the store's public log, and the receipt brings the proof that it is in the log
+and the log's signed head (RFC 6962). Anyone who trusts the store's public key can check a receipt offline, and with
+any later head that the log grew from the one in the receipt: a store that drops a removal from its log is found out.
 """
 
 import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from datastore.errors import VerificationFailed
+from datastore.fields import hash_of, hashes_of, read_fields
 from datastore.files import canonical_json
-from datastore.records import is_text
+from datastore.heads import Growth, TreeHead, check_growth, check_head, head_from_json, parse, sign_head
+from datastore.log import check_inclusion, inclusion_proof, root_from_inclusion
 from datastore.signing import check_signature, public_hex
 
-FORMAT = "silo-receipt/1"
+FORMAT = "silo-receipt/2"
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,13 @@ class Receipt:
     salt: str
     """256 random bits, hex."""
     commitment: str
-    """SHA-256 over salt, document and digest."""
+    """SHA-256 over salt, document and digest; as 32 bytes it is the leaf in the log."""
+    leaf_index: int
+    """The leaf's place in the log, from 0."""
+    proof: tuple[str, ...]
+    """Inclusion proof (RFC 6962, section 2.1.1) of that leaf under ``head``, hashes in hex."""
+    head: TreeHead
+    """The log's head with this leaf as its last; its size is the tree's."""
     public_key: str
     """Of the store, hex."""
     signature: str = ""
@@ -47,7 +56,7 @@ class Receipt:
 
     def to_json(self) -> dict[str, Any]:
         """The receipt as a JSON object."""
-        return asdict(self)
+        return asdict(self) | {"proof": list(self.proof)}
 
 
 def commit(salt: str, document: str, digest: str) -> str:
@@ -55,47 +64,63 @@ def commit(salt: str, document: str, digest: str) -> str:
     return hashlib.sha256(canonical_json([salt, document, digest])).hexdigest()
 
 
-def sign_receipt(facts: Mapping[str, Any], salt: str, key: Ed25519PrivateKey) -> Receipt:
-    """A signed receipt of ``facts``: store, document, digest, n_entries, accepted_at, epoch."""
+def sign_receipt(facts: Mapping[str, Any], salt: str, key: Ed25519PrivateKey, log: Sequence[str] = ()) -> Receipt:
+    """A signed receipt of ``facts``: store, document, digest, n_entries, accepted_at, epoch.
+
+    ``log`` has the commitments before this one, in order.
+    """
     commitment = commit(salt, facts["document"], facts["digest"])
-    unsigned = Receipt(**facts, salt=salt, commitment=commitment, public_key=public_hex(key))
-    signature = key.sign(_message(unsigned)).hex()
-    return Receipt(**{**asdict(unsigned), "signature": signature})
+    leaves = [bytes.fromhex(leaf) for leaf in (*log, commitment)]
+    proof = inclusion_proof(leaves, len(log))
+    root = root_from_inclusion(leaves[-1], len(log), len(leaves), proof)
+    unsigned = Receipt(
+        **facts,
+        salt=salt,
+        commitment=commitment,
+        leaf_index=len(log),
+        proof=tuple(node.hex() for node in proof),
+        head=sign_head(facts["store"], len(leaves), root, key, now=facts["accepted_at"]),
+        public_key=public_hex(key),
+    )
+    return replace(unsigned, signature=key.sign(_message(unsigned)).hex())
 
 
 def parse_receipt(text: bytes) -> Receipt:
     """Read the bytes of a receipt. Raises VerificationFailed where they are not JSON, or as ``receipt_from_json``."""
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise VerificationFailed(f"a receipt is a JSON object; this is no JSON at all: {error}") from None
-    return receipt_from_json(value)
+    return receipt_from_json(parse(text, "receipt"))
 
 
 def receipt_from_json(value: object) -> Receipt:
     """Read a receipt. Raises VerificationFailed where fields are missing, unknown or of the wrong type."""
-    if not isinstance(value, dict) or value.get("format") != FORMAT:
-        found = value.get("format") if isinstance(value, dict) else type(value).__name__
-        raise VerificationFailed(f"a receipt is a JSON object with format {FORMAT!r}; got {found!r}")
-    wanted = {field.name: field.type for field in fields(Receipt)}
-    if set(value) != set(wanted):
-        raise VerificationFailed(
-            f"a receipt has the fields {sorted(wanted)}; missing {sorted(set(wanted) - set(value))}, "
-            f"unknown {sorted(set(value) - set(wanted))}"
-        )
-    for name, kind in wanted.items():
-        if type(value[name]) is not kind:
-            raise VerificationFailed(f"the receipt's {name} should be of type {kind}; got {value[name]!r:.80}")
-        if kind is str and not is_text(value[name]):
-            raise VerificationFailed(f"the receipt's {name} has half a character: {value[name]!r:.80}")
-    return Receipt(**value)
+    kinds = {field.name: field.type for field in fields(Receipt)} | {"proof": list, "head": dict}
+    found = read_fields(value, kinds, "receipt", FORMAT)
+    hashes_of(found["proof"], "receipt's inclusion proof")
+    return Receipt(**found | {"proof": tuple(found["proof"]), "head": head_from_json(found["head"])})
 
 
 def check_receipt(receipt: Receipt) -> None:
-    """Raise VerificationFailed unless signature and commitment hold. Needs no store."""
+    """Raise VerificationFailed unless signature, commitment and place in the log hold. Needs no store."""
     check_signature(receipt.public_key, receipt.signature, _message(receipt), "the receipt")
     if commit(receipt.salt, receipt.document, receipt.digest) != receipt.commitment:
         raise VerificationFailed("the receipt's commitment is not that of its document")
+    head = receipt.head
+    check_head(head)
+    if (head.store, head.public_key) != (receipt.store, receipt.public_key):
+        raise VerificationFailed(f"the receipt is of store {receipt.store}; the head in it is of {head.store}")
+    leaf, proof = (
+        hash_of(receipt.commitment, "receipt's commitment"),
+        hashes_of(receipt.proof, "inclusion proof's hash"),
+    )
+    check_inclusion(leaf, receipt.leaf_index, head.size, proof, bytes.fromhex(head.root))
+
+
+def check_in_log(receipt: Receipt, head: TreeHead, growth: Growth | None = None) -> None:
+    """Raise VerificationFailed unless ``receipt`` is good and its leaf is in the log of ``head``.
+
+    ``growth`` is needed where ``head`` is later than the one in the receipt.
+    """
+    check_receipt(receipt)
+    check_growth(receipt.head, head, growth)
 
 
 def _message(receipt: Receipt) -> bytes:

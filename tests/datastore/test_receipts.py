@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from datastore.errors import VerificationFailed
 from datastore.files import canonical_json
+from datastore.heads import TreeHead
 from datastore.optout import opt_out
 from datastore.receipts import Receipt, check_receipt, commit, parse_receipt, receipt_from_json, sign_receipt
 from datastore.signing import public_hex
@@ -26,11 +27,12 @@ FACTS = {
     "accepted_at": "2026-01-01T12:00:00+00:00",
     "epoch": 7,
 }
+LOG = [f"{leaf:064x}" for leaf in (1, 2, 3, 4, 5)]
 
 
 @pytest.fixture
 def receipt() -> Receipt:
-    return sign_receipt(FACTS, "5a" * 32, KEY)
+    return sign_receipt(FACTS, "5a" * 32, KEY, LOG)
 
 
 def test_the_golden_receipt_is_the_one_that_this_code_signs(receipt):
@@ -48,6 +50,10 @@ def test_a_receipt_is_read_back_as_it_was_whatever_the_layout_of_its_json(receip
 
 
 def _other(value: object) -> object:
+    if isinstance(value, tuple):
+        return [*value, "00" * 32]
+    if isinstance(value, TreeHead):
+        return value.to_json() | {"timestamp": "2027-01-01T12:00:00+00:00"}
     return value + 1 if isinstance(value, int) else value[:-1] + ("0" if value[-1:] != "0" else "1")
 
 
@@ -65,7 +71,7 @@ def test_a_change_is_noticed_in(receipt, name):
 @given(data=st.data())
 @settings(max_examples=300, deadline=None)
 def test_a_change_of_any_one_character_is_noticed(data):
-    whole = sign_receipt(FACTS, "5a" * 32, KEY)
+    whole = sign_receipt(FACTS, "5a" * 32, KEY, LOG)
     name = data.draw(st.sampled_from([field for field in FIELDS if isinstance(getattr(whole, field), str)]))
     value = getattr(whole, name)
     at = data.draw(st.integers(0, len(value)))
@@ -108,7 +114,7 @@ ILL = {
     "nothing": lambda r: None,
     "a number": lambda r: 1,
     "no format": lambda r: {k: v for k, v in r.items() if k != "format"},
-    "a format to come": lambda r: r | {"format": "silo-receipt/2"},
+    "a format to come": lambda r: r | {"format": "silo-receipt/3"},
     "no salt": lambda r: {k: v for k, v in r.items() if k != "salt"},
     "one field more": lambda r: r | {"note": "also delete the others"},
     "a number for text": lambda r: r | {"document": 5},
@@ -119,6 +125,12 @@ ILL = {
     "an endless number": lambda r: r | {"epoch": float("inf")},
     "null": lambda r: r | {"signature": None},
     "half a character": lambda r: r | {"document": "\ud800"},
+    "no head": lambda r: r | {"head": None},
+    "a list for a head": lambda r: r | {"head": [r["head"]]},
+    "a text for a proof": lambda r: r | {"proof": r["proof"][0]},
+    "a number in the proof": lambda r: r | {"proof": [1]},
+    "half a hash in the proof": lambda r: r | {"proof": [r["proof"][0][:32]]},
+    "an upper-case hash in the proof": lambda r: r | {"proof": [r["proof"][0].upper()]},
 }
 
 
