@@ -2,11 +2,14 @@
 
 SQLite, in write-ahead mode with ``synchronous=FULL`` (an acknowledged commit survives a power loss)
 and ``secure_delete=ON`` (no deleted text in free pages). Knows names and numbers, no vectors. The catalog is
-the one source of truth: a segment that it does not name does not exist, and a document is live if it says so.
+the one source of truth: a segment that it does not name does not exist, and a document is live if it says so,
+unless the journal knows better. A catalog that was restored from an older copy lacks the newest opt-outs: every
+reader then sees the union of both, made in memory when the store is opened, and the next change, whatever it is,
+begins by writing it. Every change ends by writing to the journal what only the catalog has.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ from sqlalchemy import (
     Table,
     create_engine,
     event,
+    func,
     select,
     update,
 )
@@ -29,7 +33,9 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from datastore.epoch import Epoch
-from datastore.errors import CorruptDatastore
+from datastore.errors import CorruptDatastore, DatastoreError
+from datastore.journal import Journal, lost_leaves
+from datastore.receipts import Receipt, receipt_from_json
 from datastore.records import DocumentFacts
 
 FILE_NAME = "catalog.sqlite"
@@ -81,22 +87,43 @@ optouts = Table(
     Column("receipt", String, nullable=False),
 )
 
+log = Table(
+    "log",
+    _schema,
+    Column("leaf", Integer, primary_key=True),
+    Column("commitment", String, nullable=False, unique=True),
+)
+
 
 class Catalog:
-    """The catalog in ``folder``. Read with ``read``; the only way to change it is ``change``."""
+    """The catalog in ``folder``. Read with ``read``; the only way to change it is ``change``.
 
-    def __init__(self, folder: Path) -> None:
+    ``public_key`` is the store's, which signed what the journal and the log say.
+    """
+
+    def __init__(self, folder: Path, public_key: str) -> None:
         path = folder / FILE_NAME
         if not path.is_file():
             raise CorruptDatastore(f"{path} is missing. Restore the store from a snapshot.")
         self.shared_epoch = Epoch(folder)
-        self._reader = _engine(path, "BEGIN")
+        self._public_key = public_key
+        self.lost: list[Receipt] = []
+        """The opt-outs that the catalog lacked when it was opened and that the journal has."""
+        self._reader = _engine(path, "BEGIN", self.lost)
         self._writer = _engine(path, "BEGIN IMMEDIATE")
+        # The journal is read before the catalog, which commits first: so what it alone has was lost.
+        self.journal = Journal(folder)
+        with self.read() as connection:
+            lost = self._lost(connection)
+        if lost:
+            self._reader.dispose()
+            self.lost.extend(lost)
 
     @staticmethod
     def create(folder: Path) -> None:
         """Make the empty catalog of a new store."""
         Epoch.create(folder)
+        Journal.create(folder)
         engine = _engine(folder / FILE_NAME, "BEGIN IMMEDIATE")
         with engine.begin() as connection:
             _schema.create_all(connection)
@@ -118,16 +145,56 @@ class Catalog:
     def change(self) -> Iterator[Connection]:
         """One transaction that moves the epoch on; in force, for every process, when this returns.
 
-        An exception inside takes everything back, the epoch too.
+        An exception inside takes everything back, the epoch too. The journal follows the commit and comes before
+        the epoch is even again. OSError where it cannot be written: the change is in force all the same, and the
+        next one writes it to the journal.
         """
-        with self.shared_epoch.change(self.epoch), self._writer.begin() as connection:
-            yield connection
-            connection.execute(update(state).values(epoch=state.c.epoch + 1))
+        with self.shared_epoch.change(self.epoch):
+            with self._writer.begin() as connection:
+                self._take_from_journal(connection)
+                yield connection
+                connection.execute(update(state).values(epoch=state.c.epoch + 1))
+            self._give_to_journal()
 
     def epoch(self) -> int:
         """How many changes were committed since the store was made."""
         with self.read() as connection:
             return epoch_of(connection)
+
+    def _lost(self, connection: Connection) -> list[Receipt]:
+        """What the journal has and the catalog lacks. Raises CorruptDatastore where the two are no whole log."""
+        newest = connection.execute(select(optouts.c.receipt).order_by(optouts.c.number.desc()).limit(1)).scalar()
+        try:
+            latest = receipt_from_json(json.loads(newest)).head.to_json() if newest is not None else None
+            leaves = lost_leaves(self.journal, commitments(connection), latest, self._public_key)
+            return self.journal.receipts(leaves) if leaves else []
+        except CorruptDatastore:
+            raise
+        except (DatastoreError, ValueError) as error:
+            raise CorruptDatastore(
+                f"a receipt in {self.journal.path} or in the catalog does not hold: {error}. "
+                "Restore the newest copies of both."
+            ) from None
+
+    def _take_from_journal(self, connection: Connection) -> None:
+        """Put in force what the journal has and the catalog lacks, at an epoch that no reader has seen."""
+        self.journal.refresh()
+        lost = self._lost(connection) if self.journal.n_leaves > n_leaves(connection) else []
+        reached = max([self.shared_epoch.value() // 2, *(receipt.epoch for receipt in lost)])
+        connection.execute(update(state).where(state.c.epoch < reached).values(epoch=reached))
+        for receipt in lost:
+            record_opt_out(connection, receipt)
+
+    def _give_to_journal(self) -> None:
+        """Append what the catalog has and the journal lacks: the newest opt-out, and those of writers that died."""
+        with self.read() as connection:
+            missing = [leaf for leaf in range(n_leaves(connection)) if not self.journal.has(leaf)]
+            if not missing:
+                return
+            rows = connection.execute(select(optouts).where(optouts.c.number >= missing[0]).order_by(optouts.c.number))
+            wanted = set(missing)
+            receipts = [receipt_from_json(json.loads(row.receipt)) for row in rows if row.number in wanted]
+        self.journal.append(receipts)
 
     def checkpoint(self) -> bool:
         """Move the write-ahead log into the catalog and cut it to nothing; False while a reader holds it."""
@@ -149,6 +216,38 @@ def epoch_of(connection: Connection) -> int:
     return int(connection.execute(select(state.c.epoch)).scalar_one())
 
 
+def n_leaves(connection: Connection) -> int:
+    """How many opt-outs the log has."""
+    return int(connection.execute(select(func.count()).select_from(log)).scalar_one())
+
+
+def commitments(connection: Connection) -> list[str]:
+    """The leaves of the public log, in order, each 64 hex digits."""
+    return list(connection.execute(select(log.c.commitment).order_by(log.c.leaf)).scalars())
+
+
+def record_opt_out(connection: Connection, receipt: Receipt) -> None:
+    """Take the document of ``receipt`` out of service, bar it, and append its leaf to the log.
+
+    A text that was barred while it was being added came in removed, and may be erased by now: so it stays.
+    """
+    is_live = (documents.c.id == receipt.document) & (documents.c.state == LIVE)
+    epoch = epoch_of(connection) + 1
+    connection.execute(update(documents).where(is_live).values(state=REMOVED, removed_epoch=epoch))
+    connection.execute(optouts.insert().values(**_opt_out_columns(receipt)))
+    connection.execute(log.insert().values(leaf=receipt.leaf_index, commitment=receipt.commitment))
+
+
+def _opt_out_columns(receipt: Receipt) -> dict[str, Any]:
+    text = json.dumps(receipt.to_json(), sort_keys=True)
+    return {
+        "number": receipt.leaf_index,
+        "document": receipt.document,
+        "digest": receipt.digest,
+        "receipt": text,
+    }
+
+
 def facts_of(row: RowMapping) -> DocumentFacts:
     """A row of ``documents`` as facts."""
     fields = {name: row[name] for name in ("id", "digest", "license", "risk", "source", "title", "owner", "url")}
@@ -163,8 +262,11 @@ def columns_of(facts: DocumentFacts) -> Mapping[str, Any]:
     return fields | {"metadata": json.dumps(dict(facts.metadata), ensure_ascii=False, sort_keys=True)}
 
 
-def _engine(path: Path, begin: str) -> Engine:
-    """An engine whose transactions start with ``begin``; the driver's own habit of starting them late is off."""
+def _engine(path: Path, begin: str, lost: Sequence[Receipt] = ()) -> Engine:
+    """An engine whose transactions start with ``begin``; the driver's own habit of starting them late is off.
+
+    Its connections see the opt-outs in ``lost`` as if they were in the catalog.
+    """
     engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 30})
 
     @event.listens_for(engine, "connect")
@@ -172,9 +274,37 @@ def _engine(path: Path, begin: str) -> Engine:
         connection.isolation_level = None
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "busy_timeout=30000"):
             connection.execute(f"PRAGMA {pragma}")
+        if lost:
+            _see_union(connection, lost)
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
 
     return engine
+
+
+def _see_union(connection: Any, lost: Sequence[Receipt]) -> None:
+    """Lay views over the tables of one connection, in its memory: SQLite looks for a name there first.
+
+    So every question that a reader asks is asked of catalog and journal together, and none can forget to.
+    """
+    connection.execute("PRAGMA temp_store=MEMORY")
+    connection.execute("CREATE TEMP TABLE lost (number INTEGER PRIMARY KEY, document, digest, receipt, commitment)")
+    rows = [_opt_out_columns(receipt) | {"commitment": receipt.commitment} for receipt in lost]
+    connection.executemany("INSERT INTO lost VALUES (:number, :document, :digest, :receipt, :commitment)", rows)
+    same = ", ".join(column.name for column in documents.c if column.name not in ("state", "removed_epoch"))
+    is_lost = f"state = '{LIVE}' AND id IN (SELECT document FROM lost)"
+    connection.execute(
+        f"CREATE TEMP VIEW documents AS SELECT {same}, CASE WHEN {is_lost} THEN '{REMOVED}' ELSE state END AS state, "
+        f"CASE WHEN {is_lost} THEN (SELECT epoch FROM main.state) ELSE removed_epoch END AS removed_epoch "
+        "FROM main.documents"
+    )
+    unwritten = "FROM lost WHERE number NOT IN (SELECT leaf FROM main.log)"
+    connection.execute(
+        "CREATE TEMP VIEW optouts AS SELECT number, document, digest, receipt FROM main.optouts "
+        f"UNION ALL SELECT number, document, digest, receipt {unwritten}"
+    )
+    connection.execute(
+        f"CREATE TEMP VIEW log AS SELECT leaf, commitment FROM main.log UNION ALL SELECT number, commitment {unwritten}"
+    )

@@ -1,4 +1,4 @@
-"""Commands that need no LM: `silo optout`, `silo datastore info`, `compact`, `verify`.
+"""Commands that need no LM: `silo optout`, `silo datastore info`, `compact`, `log`, `recover`, `verify`.
 
 Thin: reads arguments, calls the library, prints.
 """
@@ -71,21 +71,58 @@ def compact(store: Store) -> None:
     )
 
 
+def log(
+    store: Store,
+    since: Annotated[
+        int | None,
+        typer.Option(help="Print instead the proof that the log grew from this size, as in a receipt's head."),
+    ] = None,
+) -> None:
+    """The signed head of the public log of opt-outs, as JSON: its size and root, and nothing of what was removed."""
+    from datastore.public_log import growth_since, signed_head
+    from datastore.store import Datastore
+
+    opened = Datastore.open(store)
+    shown = signed_head(opened, now=datetime.now(UTC)) if since is None else growth_since(opened, since)
+    print(json.dumps(shown.to_json(), indent=2))
+
+
+def recover(store: Store) -> None:
+    """Write to catalog and journal what only the other has, after a crash or where the catalog is an older copy."""
+    from datastore.optout import recover as recover_store
+    from datastore.store import Datastore
+
+    done = recover_store(Datastore.open(store))
+    print(f"{done.n_from_journal:,} opt-outs written to the catalog, {done.n_from_catalog:,} to the journal")
+
+
 def verify(
     receipt: Annotated[Path | None, typer.Argument(help="A receipt; without one only the files are checked.")] = None,
     store: Annotated[
         Path | None, typer.Option(help="The datastore; without it only the receipt itself is checked.")
     ] = None,
     text: Annotated[Path | None, typer.Option(help="The document's text: search every file for it.")] = None,
+    head: Annotated[
+        Path | None, typer.Option(help="A head of the log (`silo datastore log STORE`): is the receipt in it?")
+    ] = None,
+    growth: Annotated[
+        Path | None,
+        typer.Option(help="For a later head: the proof that the log grew to it (`log STORE --since SIZE`)."),
+    ] = None,
 ) -> None:
     """Check a receipt, and that the store does what it says."""
-    from datastore.receipts import check_receipt, parse_receipt
+    from datastore.heads import parse_growth, parse_head
+    from datastore.receipts import check_in_log, check_receipt, parse_receipt
     from datastore.store import Datastore
     from datastore.verification import verify as verify_receipt
     from datastore.verification import verify_files
 
     if receipt is None and store is None:
         raise typer.BadParameter("name a receipt, a --store, or both")
+    if head is not None and receipt is None:
+        raise typer.BadParameter("--head is checked against a receipt; name one")
+    if growth is not None and head is None:
+        raise typer.BadParameter("--growth is checked against a head; name one with --head")
     lines: list[str] = []
     given = None if receipt is None else parse_receipt(receipt.read_bytes())
     if store is not None:
@@ -96,5 +133,9 @@ def verify(
     elif given is not None:
         check_receipt(given)
         lines.append("the receipt's signature and commitment are valid")
+    if given is not None and head is not None:
+        shown = parse_head(head.read_bytes())
+        check_in_log(given, shown, None if growth is None else parse_growth(growth.read_bytes()))
+        lines.append(f"it is leaf {given.leaf_index} of the log of {shown.size:,} that was signed at {shown.timestamp}")
     for line in lines:
         print(f"verified: {line}")

@@ -46,7 +46,7 @@ class Epoch:
         write_bytes(folder / FILE_NAME, _FORMAT.pack(_MAGIC, 0))
 
     def value(self) -> int:
-        """Twice the catalog's epoch; odd while a change is under way or after its writer died."""
+        """Twice the epoch that the catalog reached; odd while a change is under way or after its writer died."""
         number: int = _FORMAT.unpack(self._map)[1]
         return number
 
@@ -57,11 +57,13 @@ class Epoch:
         ``committed`` tells the catalog's epoch afterward, whether the change was committed or taken back.
         """
         with locked(self._lock_path, wait=True):
-            self._set(self.value() | 1)
+            before = self.value() & ~1
+            self._set(before | 1)
             try:
                 yield
             finally:
-                self._set(2 * committed())
+                # Never back to a number that a reader may know, even where the catalog was restored from an older copy.
+                self._set(max(before, 2 * committed()))
 
     def _set(self, number: int) -> None:
         self._map[8:16] = struct.pack("<Q", number)

@@ -16,7 +16,8 @@ from datastore.files import canonical_json, read_json, write_bytes
 from datastore.signing import check_signature
 
 FILE_NAME = "manifest.json"
-FORMAT = 1
+FORMAT = 2
+"""2: the public log and the journal of opt-outs."""
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,18 @@
 """Opting a document out: in force, durably, for every process, before the receipt is returned.
 
-One transaction takes the document out of service, bars its text from coming back, and stores
-the receipt. When it commits (WAL, ``synchronous=FULL``) the removal survives a power loss, and the shared
-epoch sends every reader back to the catalog before its next search is answered. Asking again returns the same receipt.
+One transaction takes the document out of service, bars its text from coming back, appends a leaf to the public log,
+and stores the receipt; then the receipt goes to the journal, a second file. When the transaction commits (WAL,
+``synchronous=FULL``) the removal survives a power loss, and the shared epoch sends every reader back to the catalog
+before its next search is answered. A receipt is returned once both records have it; asking again returns the same.
 """
 
 import json
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, select
 
 from datastore import catalog
-from datastore.catalog import LIVE, REMOVED
 from datastore.errors import CorruptDatastore, UnknownDocument
 from datastore.receipts import Receipt, receipt_from_json, sign_receipt
 from datastore.records import is_text
@@ -30,6 +31,8 @@ def opt_out(store: Datastore, document: str, *, now: datetime) -> Receipt:
     if not is_text(document):
         raise _unknown(document)
     if earlier := given_receipt(store, document):
+        if is_behind(store):
+            recover(store)
         return earlier
     key = load_key(store.path)
     if public_hex(key) != store.manifest.public_key:
@@ -52,16 +55,51 @@ def opt_out(store: Datastore, document: str, *, now: datetime) -> Receipt:
             "accepted_at": now.isoformat(),
             "epoch": epoch,
         }
-        receipt = sign_receipt(facts, fresh_salt(), key)
-        # A text that was barred while it was being added came in removed, and may be erased by now: so it stays.
-        is_live = (documents.c.id == document) & (documents.c.state == LIVE)
-        connection.execute(update(documents).where(is_live).values(state=REMOVED, removed_epoch=epoch))
-        connection.execute(
-            catalog.optouts.insert().values(
-                document=document, digest=row["digest"], receipt=json.dumps(receipt.to_json(), sort_keys=True)
-            )
-        )
+        receipt = sign_receipt(facts, fresh_salt(), key, catalog.commitments(connection))
+        catalog.record_opt_out(connection, receipt)
     return receipt
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What a recovery wrote."""
+
+    n_from_journal: int
+    """Opt-outs that the catalog lacked."""
+    n_from_catalog: int
+    """Opt-outs that the journal lacked."""
+
+
+def recover(store: Datastore) -> Recovered:
+    """Write to catalog and journal what only the other has; nothing where they agree.
+
+    Raises CorruptDatastore where both together are no whole log, and OSError where the disk is full or read-only.
+    """
+    if not is_behind(store):
+        return Recovered(0, 0)
+    n_given = len(store.catalog.journal.commitments)
+    n_taken = _n_lost(store)
+    with store.catalog.change():
+        pass
+    return Recovered(n_taken, len(store.catalog.journal.commitments) - n_given)
+
+
+def is_behind(store: Datastore) -> bool:
+    """Whether catalog or journal lacks an opt-out that the other has."""
+    journal = store.catalog.journal
+    journal.refresh()
+    with store.catalog.read() as connection:
+        n_leaves = catalog.n_leaves(connection)
+    return _n_lost(store) > 0 or not all(journal.has(leaf) for leaf in range(n_leaves))
+
+
+def _n_lost(store: Datastore) -> int:
+    """How many of the opt-outs that the catalog lacked at opening are still to be written to it."""
+    if not store.catalog.lost:
+        return 0
+    with store.catalog.read() as connection:
+        found = connection.exec_driver_sql("SELECT count(*) FROM main.log").scalar_one()
+    return sum(receipt.leaf_index >= found for receipt in store.catalog.lost)
 
 
 def given_receipt(store: Datastore, document: str) -> Receipt | None:

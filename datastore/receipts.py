@@ -92,8 +92,7 @@ def parse_receipt(text: bytes) -> Receipt:
 
 def receipt_from_json(value: object) -> Receipt:
     """Read a receipt. Raises VerificationFailed where fields are missing, unknown or of the wrong type."""
-    kinds = {field.name: field.type for field in fields(Receipt)} | {"proof": list, "head": dict}
-    found = read_fields(value, kinds, "receipt", FORMAT)
+    found = read_fields(value, _KINDS, "receipt", FORMAT)
     hashes_of(found["proof"], "receipt's inclusion proof")
     return Receipt(**found | {"proof": tuple(found["proof"]), "head": head_from_json(found["head"])})
 
@@ -121,6 +120,15 @@ def check_in_log(receipt: Receipt, head: TreeHead, growth: Growth | None = None)
     """
     check_receipt(receipt)
     check_growth(receipt.head, head, growth)
+
+
+_NUMBERS = ("n_entries", "epoch", "leaf_index")
+_KINDS: dict[str, type] = {
+    **{field.name: str for field in fields(Receipt)},
+    **dict.fromkeys(_NUMBERS, int),
+    "proof": list,
+    "head": dict,
+}
 
 
 def _message(receipt: Receipt) -> bytes:

@@ -1,6 +1,7 @@
 """The store as its readers see it: search, and where each answer comes from.
 
-Opening a store reads it and writes nothing. Every search answers as of one epoch: it reads the
+Opening a store reads it and writes nothing; an opt-out that only the journal knows is in force from then on, and
+`recover` or any change writes it. Every search answers as of one epoch: it reads the
 epoch, searches the live entries, and reads the epoch again; if a change came in between, it
 searches again. So a search that begins after an opt-out was acknowledged cannot return a removed entry,
 in whichever process it runs. Entry ids are positions counted through all segments; they follow the order of
@@ -55,13 +56,13 @@ class Datastore:
 
         Raises:
             NotADatastore: the folder holds none.
-            CorruptDatastore: a file is missing, torn or edited.
+            CorruptDatastore: a file is missing, torn or edited, or the log of opt-outs is not whole.
         """
         self.path = path
         self.manifest: Manifest = read_manifest(path)
         check_files(path, self.manifest.files)
         self.centroids: NDArray[np.float32] = load_array(path / CENTROIDS)
-        self.catalog = Catalog(path)
+        self.catalog = Catalog(path, self.manifest.public_key)
         self._lock = threading.Lock()
         self._known: tuple[int, _Snapshot | None] = (-1, None)
         self._current()

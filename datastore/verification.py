@@ -1,7 +1,7 @@
 """Checking a receipt against a store. Raises with its evidence; returns what was checked, in words.
 
-Trusts nothing that the store says of itself where a file can be asked: the receipt by its signature, every file by
-its checksum, and, where the owner brings the text, every byte on disk.
+Trusts nothing that the store says of itself where a file can be asked: the receipt by its signature and its place in
+the log, every file by its checksum, and, where the owner brings the text, every byte on disk.
 """
 
 from pathlib import Path
@@ -13,6 +13,7 @@ from datastore.catalog import ERASED, LIVE
 from datastore.errors import VerificationFailed
 from datastore.files import check_files
 from datastore.manifest import read_manifest
+from datastore.public_log import check_kept
 from datastore.receipts import Receipt, check_receipt
 from datastore.store import SEGMENTS, Datastore
 
@@ -44,6 +45,7 @@ def verify(store: Datastore, receipt: Receipt, text: str | None = None) -> list[
     if twins := _live_twins(store, receipt.digest):
         raise VerificationFailed(f"the same text is live under other ids: {', '.join(twins)}")
     found.append(f"none of its {receipt.n_entries:,} entries can be retrieved; the store is at epoch {store.epoch}")
+    check_kept(store, receipt)
     if document.state == ERASED:
         _check_segments_are_known(store)
         found.append("it was erased: no segment holds it")

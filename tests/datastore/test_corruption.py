@@ -12,6 +12,7 @@ import pytest
 from datastore.catalog import FILE_NAME as CATALOG
 from datastore.errors import CorruptDatastore, DatastoreError, NotADatastore
 from datastore.files import canonical_json, read_json
+from datastore.journal import FILE_NAME as JOURNAL
 from datastore.keys import FILE_NAME as KEYS
 from datastore.manifest import FILE_NAME as MANIFEST
 from datastore.optout import opt_out
@@ -104,6 +105,8 @@ SPOILED = {
     "an empty epoch": _spoil("epoch", lambda _: b""),
     "half an epoch": _spoil("epoch", lambda data: data[:8]),
     "an epoch that is something else": _spoil("epoch", lambda data: b"\xff" + data[1:]),
+    "no journal": lambda folder: (folder / JOURNAL).unlink(),
+    "a journal that is a folder": lambda folder: ((folder / JOURNAL).unlink(), (folder / JOURNAL).mkdir()),
     "no segments": lambda folder: shutil.rmtree(folder / SEGMENTS),
     "a manifest that is a list": _spoil(MANIFEST, lambda data: b"[" + data + b"]"),
     "a manifest that is not UTF-8": _spoil(MANIFEST, lambda data: b"\xff" + data),
@@ -128,11 +131,11 @@ def test_a_store_is_refused_with(make_store, documents, spoil):
         Datastore.open(store.path)
 
 
-@pytest.mark.parametrize("format", [0, 2, "1", None, [1]], ids=str)
+@pytest.mark.parametrize("format", [0, 1, 3, "2", None, [2]], ids=str)
 def test_a_store_of_an_unknown_format_is_none_of_ours(make_store, format):  # noqa: A002
     folder = make_store().path
     (folder / MANIFEST).write_bytes(canonical_json(read_json(folder / MANIFEST, "a manifest") | {"format": format}))
-    with pytest.raises(NotADatastore, match="this version reads format 1"):
+    with pytest.raises(NotADatastore, match="this version reads format 2"):
         Datastore.open(folder)
 
 

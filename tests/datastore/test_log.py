@@ -101,7 +101,7 @@ def test_every_tree_grew_from_every_smaller_one_and_from_none_with_another_leaf(
             proof = log.consistency_proof(leaves, old)
             before, after = log.root(leaves[:old]), log.root(leaves)
             log.check_consistency(old, new, proof, before, after)
-            if 0 < old:
+            if old > 0:
                 other = log.root([*leaves[: old - 1], b"another"])
                 with pytest.raises(VerificationFailed, match="not shown to have grown"):
                     log.check_consistency(old, new, proof, other, after)

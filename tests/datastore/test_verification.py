@@ -73,7 +73,18 @@ def test_entries_that_can_still_be_retrieved_are_counted(store, now):
     forge(store, "doc-4", state="removed", removed_epoch=2)
     with pytest.raises(VerificationFailed, match="12 entries of 'doc-4' can still be retrieved"):
         verify(store, receipt)
-    verify(Datastore.open(store.path), receipt)  # the control: who opens the store now does not serve them
+    with pytest.raises(VerificationFailed, match="0 leaves and did not grow from that one"):
+        verify(Datastore.open(store.path), receipt)  # the control: who opens the store now does not serve them
+
+
+def test_a_log_that_lost_the_receipt_s_leaf_is_found(store, now):
+    receipt = opt_out(store, "doc-4", now=now)
+    opt_out(store, "doc-5", now=now)
+    verify(store, receipt)
+    with store.catalog._writer.begin() as connection:
+        connection.execute(update(catalog.log).where(catalog.log.c.leaf == 0).values(commitment="0" * 64))
+    with pytest.raises(VerificationFailed, match="has 2 leaves and did not grow from that one"):
+        verify(store, receipt)
 
 
 def test_a_document_that_was_erased_in_the_catalog_alone_is_found_in_its_segment(store, now):
