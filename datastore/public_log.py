@@ -40,8 +40,8 @@ def check_kept(store: Datastore, receipt: Receipt) -> None:
     old = receipt.head
     if old.size > len(leaves) or root(leaves[: old.size]).hex() != old.root:
         raise VerificationFailed(
-            f"the receipt is leaf {receipt.leaf_index} of a log of {old.size} with root {old.root:.16}…; the store's log "
-            f"has {len(leaves)} leaves and did not grow from that one"
+            f"the receipt is leaf {receipt.leaf_index} of a log of {old.size} with root {old.root:.16}…; the store's "
+            f"log has {len(leaves)} leaves and did not grow from that one"
         )
 
 

@@ -2,9 +2,12 @@
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -17,9 +20,16 @@ from silo.cli import main
 ROOT = Path(__file__).parents[2]
 
 
+def registered(group: str) -> list[EntryPoint]:
+    """The commands that ``pyproject.toml`` names, be the installed metadata older or not."""
+    points = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"][group]
+    return [EntryPoint(name, value, group) for name, value in points.items()]
+
+
 @pytest.fixture
 def silo(monkeypatch, capsys):
     """Runs ``silo`` with arguments; returns its status, what it printed, and what it complained of."""
+    monkeypatch.setattr("silo.cli.entry_points", registered)
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["silo", *map(str, arguments)])
@@ -87,6 +97,39 @@ def test_asking_again_prints_the_same_receipt(silo, path):
     assert (parsed.document, parsed.epoch) == ("doc-4", 3)
 
 
+def test_a_receipt_is_checked_offline_against_the_log_s_head(silo, path, tmp_path, now):
+    receipts = [opt_out(Datastore.open(path), name, now=now) for name in ("doc-4", "doc-5", "doc-6")]
+    receipt, head, growth = tmp_path / "receipt.json", tmp_path / "head.json", tmp_path / "growth.json"
+    receipt.write_text(json.dumps(receipts[0].to_json()))
+    status, out, _ = silo("datastore", "log", path)
+    shown = json.loads(out)
+    assert (status, shown["size"], shown["root"]) == (0, 3, receipts[2].head.root)
+    assert not any(trace in out for trace in ("doc-", receipts[0].salt, receipts[0].digest))
+    head.write_text(out)
+    growth.write_text(silo("datastore", "log", path, "--since", 1)[1])
+    shutil.rmtree(path)
+    status, _, complaint = silo("datastore", "verify", receipt, "--head", head)
+    assert status == 2 and "silo datastore log STORE --since 1" in " ".join(complaint.split())
+    status, out, _ = silo("datastore", "verify", receipt, "--head", head, "--growth", growth)
+    assert status == 0
+    assert out.splitlines()[1] == f"verified: it is leaf 0 of the log of 3 that was signed at {shown['timestamp']}"
+    head.write_text(json.dumps(shown | {"size": 2}))
+    assert silo("datastore", "verify", receipt, "--head", head, "--growth", growth)[0] == 2
+
+
+def test_the_head_of_a_log_that_has_nothing_yet_is_signed_too(silo, path):
+    status, out, _ = silo("datastore", "log", path)
+    assert (status, json.loads(out)["size"]) == (0, 0)
+
+
+def test_recover_says_what_it_wrote(silo, path, now):
+    opt_out(Datastore.open(path), "doc-4", now=now)
+    (path / "journal.jsonl").write_bytes(b"")
+    expected = "0 opt-outs written to the catalog, 1 to the journal\n"
+    assert silo("datastore", "recover", path)[:2] == (0, expected)
+    assert silo("datastore", "recover", path)[1] == expected.replace("1", "0")
+
+
 def test_verify_without_a_receipt_checks_the_files(silo, path):
     status, out, _ = silo("datastore", "verify", "--store", path)
     assert status == 0 and "2 segments" in out
@@ -125,6 +168,13 @@ REFUSED = {
     "verify of no JSON": (lambda path, tmp: ["datastore", "verify", _file(tmp, b"receipt")], "a receipt is a JSON"),
     "verify of no UTF-8": (lambda path, tmp: ["datastore", "verify", _file(tmp, b"\xff{}")], "a receipt is a JSON"),
     "verify of a missing file": (lambda path, tmp: ["datastore", "verify", tmp / "missing"], "missing"),
+    "log of no store": (lambda path, tmp: ["datastore", "log", tmp], "holds no datastore"),
+    "log since a size it never had": (lambda path, tmp: ["datastore", "log", path, "--since", "4"], "it never had 4"),
+    "recover on no store": (lambda path, tmp: ["datastore", "recover", tmp], "holds no datastore"),
+    "verify of a head alone": (
+        lambda path, tmp: ["datastore", "verify", "--store", path, "--head", path],
+        "checked against a receipt",
+    ),
     "verify of nothing": (lambda path, tmp: ["datastore", "verify"], "name a receipt, a --store, or both"),
 }
 

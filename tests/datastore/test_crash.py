@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from datastore.catalog import FILE_NAME as CATALOG
 from datastore.compaction import compact
 from datastore.errors import VerificationFailed
 from datastore.optout import opt_out
@@ -101,9 +102,23 @@ def test_a_kill_during_an_opt_out_leaves_it_in_force_or_not_begun(
 ):
     old, new = make_store(documents), make_store(documents[:3] + documents[4:])
     before, after = answers(old), answers(new)
+
+    def forgetful(path: Path, template: Path) -> list:
+        """What the store at ``path`` answers when its catalog is replaced by the one from before the opt-out."""
+        copy = path.with_name("forgetful")
+        shutil.copytree(path, copy, ignore=shutil.ignore_patterns(f"{CATALOG}*"))
+        shutil.copy(template / CATALOG, copy)
+        store = Datastore.open(copy)
+        answer = answers(store)
+        store.close()
+        return answer
+
+    assert old.catalog.checkpoint()
     old.close()
     outcomes = set()
     for case, path, told in deaths("opt_out", old.path):
+        if told.get("receipt"):
+            assert forgetful(path, old.path) == after, case
         store = Datastore.open(path)
         answer = answers(store)
         assert answer in (before, after), case
