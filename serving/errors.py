@@ -5,7 +5,8 @@
     ├── UnknownModel           a request names a model that is not served here
     ├── NoDatastore            a request is about documents, and the server has no datastore
     ├── Busy                   as many requests are being answered as the server takes
-    └── Stopping               the server is being stopped
+    ├── Stopping               the server is being stopped
+    └── CannotListen           the address is taken, or is none of this machine's
 
 Each message says what was expected, what arrived, and what to do next.
 How they look over HTTP is decided in ``serving.problems``.
@@ -52,3 +53,7 @@ class Busy(ServingError):
 
 class Stopping(ServingError):
     """The server is being stopped."""
+
+
+class CannotListen(ServingError):
+    """The address is taken, or is none of this machine's."""
