@@ -55,9 +55,8 @@ def info(
         f"fitted on  {manifest.n_fitted_documents:,} licensed documents: {manifest.n_lists} lists, "
         f"kNN temperature {manifest.knn_temperature:.4g}"
     )
-    print(
-        f"documents  {counts.get(LIVE, 0):,} live, " + ", ".join(f"{n:,} {s}" for s, n in counts.items() if s != LIVE)
-    )
+    gone = "".join(f", {n:,} {state}" for state, n in sorted(counts.items()) if state != LIVE)
+    print(f"documents  {counts.get(LIVE, 0):,} live{gone}")
     print(f"entries    {opened.n_entries:,}")
 
 
@@ -80,7 +79,7 @@ def verify(
     text: Annotated[Path | None, typer.Option(help="The document's text: search every file for it.")] = None,
 ) -> None:
     """Check a receipt, and that the store does what it says."""
-    from datastore.receipts import check_receipt, receipt_from_json
+    from datastore.receipts import check_receipt, parse_receipt
     from datastore.store import Datastore
     from datastore.verification import verify as verify_receipt
     from datastore.verification import verify_files
@@ -88,7 +87,7 @@ def verify(
     if receipt is None and store is None:
         raise typer.BadParameter("name a receipt, a --store, or both")
     lines: list[str] = []
-    given = None if receipt is None else receipt_from_json(json.loads(receipt.read_text(encoding="utf-8")))
+    given = None if receipt is None else parse_receipt(receipt.read_bytes())
     if store is not None:
         opened = Datastore.open(store)
         lines += verify_files(opened)

@@ -49,9 +49,9 @@ def write_bytes(path: Path, data: bytes, mode: int = 0o644) -> None:
 
 
 def publish_folder(temporary: Path, final: Path) -> None:
-    """Sync every file of ``temporary`` and rename the folder to ``final`` durably."""
-    for file in sorted(temporary.iterdir()):
-        sync_file(file)
+    """Sync every file and folder in ``temporary`` and rename it to ``final`` durably."""
+    for path in sorted(temporary.iterdir()):
+        sync_folder(path) if path.is_dir() else sync_file(path)
     sync_folder(temporary)
     temporary.rename(final)
     sync_folder(final.parent)

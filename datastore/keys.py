@@ -9,7 +9,7 @@ end: what a search answers must not depend on entries that are not live.
 - Distances of one query never come from a matrix product over many: BLAS rounds a row
   differently with the shape of the batch, hence the threshold below, which is global to faiss.
 - FAISS filters inside the scan. Its choice among equal distances at rank k follows the order of
-  the scan, so a tie there is resolved by asking for more until the tie is wholly inside.
+  the scan, so a query with a tie there is asked again, for more, until the tie is wholly inside.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,8 @@ from datastore.views import LiveMask
 faiss.cvar.distance_compute_blas_threshold = 1 << 30
 
 FILE_NAME = "keys.faiss"
-_MAX_FP16 = 65504.0
+MAX_FP16 = 65504.0
+"""The largest number that fp16 holds."""
 _ADD_ROWS = 1 << 16
 
 
@@ -56,8 +57,8 @@ def write_keys(
     Raises:
         BadArrays: a value does not fit fp16, whose largest is 65,504.
     """
-    if len(keys) and not np.abs(keys).max() <= _MAX_FP16:
-        raise BadArrays(f"keys must lie within ±{_MAX_FP16:,.0f} to be stored as fp16; got {np.abs(keys).max()}")
+    if len(keys) and not np.abs(keys).max() <= MAX_FP16:
+        raise BadArrays(f"keys must lie within ±{MAX_FP16:,.0f} to be stored as fp16; got {np.abs(keys).max()}")
     index = _empty_index(centroids)
     for start in range(0, len(keys), _ADD_ROWS):
         rows = slice(start, start + _ADD_ROWS)
@@ -108,16 +109,14 @@ class KeysView:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """As ``View.search``: one total order (squared distance, position), live entries only."""
         wanted = min(k + 1, self.n_entries)
-        distances, positions = self._scan(queries, wanted, n_probe, live)
-        while wanted < self.n_entries and wanted > k and _has_tie_at(distances, positions, k):
+        distances, positions = _ordered(*self._scan(queries, wanted, n_probe, live))
+        rows = np.flatnonzero(_has_tie_at(distances, k)) if wanted < self.n_entries else np.empty(0, np.int64)
+        distances, positions = _exactly(k, distances, positions)
+        while len(rows):
             wanted = min(2 * wanted, self.n_entries)
-            distances, positions = self._scan(queries, wanted, n_probe, live)
-        order = np.lexsort((positions, distances))[:, :k]
-        distances, positions = np.take_along_axis(distances, order, 1), np.take_along_axis(positions, order, 1)
-        missing = k - distances.shape[1]
-        if missing > 0:
-            distances = np.pad(distances, ((0, 0), (0, missing)), constant_values=np.inf)
-            positions = np.pad(positions, ((0, 0), (0, missing)), constant_values=-1)
+            more = _ordered(*self._scan(queries[rows], wanted, n_probe, live))
+            distances[rows], positions[rows] = _exactly(k, *more)
+            rows = rows[_has_tie_at(more[0], k)] if wanted < self.n_entries else rows[:0]
         return distances, positions
 
     def holds(self, start: int, stop: int) -> int:
@@ -147,9 +146,31 @@ class KeysView:
         return distances, positions
 
 
-def _has_tie_at(distances: NDArray[np.float32], positions: NDArray[np.int64], k: int) -> bool:
-    """Whether a row's k-th best distance is also its last one, so that equals may have been left out."""
-    return bool(((distances[:, k - 1] == distances[:, -1]) & (positions[:, -1] >= 0)).any())
+def _ordered(
+    distances: NDArray[np.float32], positions: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Rows in the order (distance, position). FAISS gives them by distance, so only equal ones may be out of order."""
+    if (distances[:, 1:] > distances[:, :-1]).all():
+        return distances, positions
+    order = np.lexsort((positions, distances))
+    return np.take_along_axis(distances, order, 1), np.take_along_axis(positions, order, 1)
+
+
+def _exactly(
+    k: int, distances: NDArray[np.float32], positions: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The first ``k`` columns, filled up with what says that there is no entry."""
+    missing = ((0, 0), (0, max(0, k - distances.shape[1])))
+    if missing[1][1]:
+        distances = np.pad(distances, missing, constant_values=np.inf)
+        positions = np.pad(positions, missing, constant_values=-1)
+    return distances[:, :k], positions[:, :k]
+
+
+def _has_tie_at(distances: NDArray[np.float32], k: int) -> NDArray[np.bool_]:
+    """The rows whose k-th best distance is also their last one, so that equals may have been left out."""
+    tied: NDArray[np.bool_] = (distances[:, k - 1] == distances[:, -1]) & np.isfinite(distances[:, -1])
+    return tied
 
 
 def _empty_index(centroids: NDArray[np.float32]) -> "faiss.IndexIVFScalarQuantizer":

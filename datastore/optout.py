@@ -11,10 +11,11 @@ from datetime import datetime
 from sqlalchemy import Connection, select, update
 
 from datastore import catalog
-from datastore.catalog import REMOVED
-from datastore.errors import UnknownDocument
+from datastore.catalog import LIVE, REMOVED
+from datastore.errors import CorruptDatastore, UnknownDocument
 from datastore.receipts import Receipt, receipt_from_json, sign_receipt
-from datastore.signing import fresh_salt, load_key
+from datastore.signing import FILE_NAME as KEY_FILE
+from datastore.signing import fresh_salt, load_key, public_hex
 from datastore.store import Datastore
 
 
@@ -23,10 +24,15 @@ def opt_out(store: Datastore, document: str, *, now: datetime) -> Receipt:
 
     Raises:
         UnknownDocument: no document of that id was ever in the store.
+        CorruptDatastore: the signing key is not the one that the manifest names; no one could check the receipt.
     """
     if earlier := given_receipt(store, document):
         return earlier
     key = load_key(store.path)
+    if public_hex(key) != store.manifest.public_key:
+        raise CorruptDatastore(
+            f"{store.path / KEY_FILE} is not the key that the manifest names. Put the store's own key back."
+        )
     documents = catalog.documents
     with store.catalog.change() as connection:
         row = connection.execute(select(documents).where(documents.c.id == document)).mappings().first()
@@ -46,9 +52,9 @@ def opt_out(store: Datastore, document: str, *, now: datetime) -> Receipt:
             "epoch": epoch,
         }
         receipt = sign_receipt(facts, fresh_salt(), key)
-        connection.execute(
-            update(documents).where(documents.c.id == document).values(state=REMOVED, removed_epoch=epoch)
-        )
+        # A text that was barred while it was being added came in removed, and may be erased by now: so it stays.
+        is_live = (documents.c.id == document) & (documents.c.state == LIVE)
+        connection.execute(update(documents).where(is_live).values(state=REMOVED, removed_epoch=epoch))
         connection.execute(
             catalog.optouts.insert().values(
                 document=document, digest=row["digest"], receipt=json.dumps(receipt.to_json(), sort_keys=True)

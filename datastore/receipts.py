@@ -6,6 +6,7 @@ opens it. Anyone who trusts the store's public key can check a receipt offline.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -61,6 +62,15 @@ def sign_receipt(facts: Mapping[str, Any], salt: str, key: Ed25519PrivateKey) ->
     return Receipt(**{**asdict(unsigned), "signature": signature})
 
 
+def parse_receipt(text: bytes) -> Receipt:
+    """Read the bytes of a receipt. Raises VerificationFailed where they are not JSON, or as ``receipt_from_json``."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise VerificationFailed(f"a receipt is a JSON object; this is no JSON at all: {error}") from None
+    return receipt_from_json(value)
+
+
 def receipt_from_json(value: object) -> Receipt:
     """Read a receipt. Raises VerificationFailed where fields are missing, unknown or of the wrong type."""
     if not isinstance(value, dict) or value.get("format") != FORMAT:
@@ -75,6 +85,8 @@ def receipt_from_json(value: object) -> Receipt:
     for name, kind in wanted.items():
         if type(value[name]) is not kind:
             raise VerificationFailed(f"the receipt's {name} should be of type {kind}; got {value[name]!r:.80}")
+        if kind is str and any("\ud800" <= c <= "\udfff" for c in value[name]):
+            raise VerificationFailed(f"the receipt's {name} has half a character: {value[name]!r:.80}")
     return Receipt(**value)
 
 

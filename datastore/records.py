@@ -56,12 +56,16 @@ class EncodedDocument:
         n = len(self.tokens) - 1
         if n < 0 or self.tokens.ndim != 1:
             raise BadArrays(f"document {self.facts.id!r}: tokens must be (n + 1,); got shape {self.tokens.shape}")
+        if not np.issubdtype(self.tokens.dtype, np.integer):
+            raise BadArrays(f"document {self.facts.id!r}: tokens must be whole numbers; got {self.tokens.dtype}")
         if self.keys.ndim != 2 or len(self.keys) != n:
             raise BadArrays(f"document {self.facts.id!r}: keys must be ({n}, d); got shape {self.keys.shape}")
         if not np.isfinite(self.keys).all():
             raise BadArrays(f"document {self.facts.id!r}: keys have NaN or infinite values")
         if self.sentences.ndim != 2 or self.sentences.shape[1:] != (2,):
             raise BadArrays(f"document {self.facts.id!r}: sentences must be (s, 2); got {self.sentences.shape}")
+        if len(self.sentences) and not (self.sentences.min() >= 0 and self.sentences.max() <= len(self.text)):
+            raise BadArrays(f"document {self.facts.id!r}: sentences must lie in its {len(self.text)} characters")
         marks = self.token_sentences
         if marks.shape != (n + 1,) or (n and (marks.min() < 0 or marks.max() >= len(self.sentences))):
             raise BadArrays(f"document {self.facts.id!r}: token_sentences must be ({n + 1},) indices of sentences")

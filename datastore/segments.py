@@ -78,14 +78,13 @@ class Segment:
         """Half-open range of the document's positions, its end token included."""
         return int(self._documents[ordinal, 0]), int(self._documents[ordinal + 1, 0])
 
-    def ordinals(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The document of each position."""
-        return np.searchsorted(self._documents[:, 0], positions, side="right") - 1
-
-    def sentence_of_value(self, position: int, ordinal: int) -> int:
-        """Index, in its document, of the sentence in which the value of the entry at ``position`` begins."""
-        found = int(np.searchsorted(self._sentences[:, 0], position + 1, side="right")) - 1
-        return found - int(self._documents[ordinal, 2])
+    def locate(self, positions: NDArray[np.int64]) -> list[tuple[int, int, int]]:
+        """Of each entry: its document, the sentence in which its value begins, and its position in the document."""
+        ordinals = np.searchsorted(self._documents[:, 0], positions, side="right") - 1
+        sentences = np.searchsorted(self._sentences[:, 0], positions + 1, side="right") - 1
+        firsts = self._documents[ordinals]
+        triples = np.stack([ordinals, sentences - firsts[:, 2], positions - firsts[:, 0]], axis=1)
+        return [(a, b, c) for a, b, c in triples.tolist()]
 
     def text(self, ordinal: int) -> str:
         """The document's text."""

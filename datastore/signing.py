@@ -42,9 +42,12 @@ def public_hex(key: Ed25519PrivateKey) -> str:
 
 
 def check_signature(public_key: str, signature: str, message: bytes, what: str) -> None:
-    """Raise VerificationFailed unless ``signature`` (hex) of ``message`` is by ``public_key`` (hex)."""
+    """Raise VerificationFailed unless ``signature`` of ``message`` is by ``public_key``, both in lower-case hex."""
     try:
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key)).verify(bytes.fromhex(signature), message)
+        key, signed = bytes.fromhex(public_key), bytes.fromhex(signature)
+        if (key.hex(), signed.hex()) != (public_key, signature):
+            raise ValueError("one signature has one spelling")
+        Ed25519PublicKey.from_public_bytes(key).verify(signed, message)
     except (InvalidSignature, ValueError):
         raise VerificationFailed(
             f"{what} is not what key {public_key:.16}… signed: it was edited, torn, or signed by another store"

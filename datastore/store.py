@@ -7,7 +7,6 @@ in whichever process it runs. Entry ids are positions counted through all segmen
 ingestion and hold for one layout of the store, so resolve them at once with ``locate``.
 """
 
-import bisect
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -46,11 +45,6 @@ class _Snapshot:
     masks: list[LiveMask]
     names: dict[tuple[str, int], str] = field(default_factory=dict)
     """(segment, ordinal) -> document id, filled as asked."""
-
-    def owner(self, entry: int) -> tuple[int, int]:
-        """Index of the segment that ``entry`` lies in, and its position there."""
-        index = bisect.bisect_right(self.starts, entry) - 1
-        return index, entry - self.starts[index]
 
 
 class Datastore:
@@ -114,7 +108,7 @@ class Datastore:
         exact = np.ascontiguousarray(queries, dtype=np.float32)
         return self._answer(lambda snapshot: _search(snapshot, exact, k, n_probe))
 
-    def locate(self, entries: Sequence[int], epoch: int) -> list[Place] | None:
+    def locate(self, entries: Sequence[int] | NDArray[np.int64], epoch: int) -> list[Place] | None:
         """The document and sentence of each of ``entries``, which a search of ``epoch`` gave.
 
         None where the store has changed since: search again.
@@ -123,7 +117,7 @@ class Datastore:
         if snapshot.epoch != epoch:
             return None
         try:
-            return [self._place(snapshot, int(entry)) for entry in entries]
+            return self._places(snapshot, np.asarray(entries, dtype=np.int64))
         except _LayoutMoved:
             return None
 
@@ -168,7 +162,7 @@ class Datastore:
                 return 0
             index = _index_of(snapshot, row.segment)
             start, stop = snapshot.segments[index].span(row.ordinal)
-            return int(snapshot.masks[index].flags[start : stop - 1].sum())
+            return int(snapshot.masks[index].flags[start : stop - 1].sum())  # the end of text has no entry
 
         return self._answer(answer)
 
@@ -240,15 +234,15 @@ class Datastore:
             raise UnknownDocument(f"document {document!r} is not served by this store")
         return snapshot.segments[_index_of(snapshot, row.segment)], row.ordinal
 
-    def _place(self, snapshot: _Snapshot, entry: int) -> Place:
-        index, position = snapshot.owner(entry)
-        segment = snapshot.segments[index]
-        ordinal = int(segment.ordinals(np.asarray([position]))[0])
-        return Place(
-            self._name(snapshot, segment.name, ordinal),
-            segment.sentence_of_value(position, ordinal),
-            position - segment.span(ordinal)[0],
-        )
+    def _places(self, snapshot: _Snapshot, entries: NDArray[np.int64]) -> list[Place]:
+        indices = np.searchsorted(snapshot.starts, entries, side="right") - 1
+        places: list[Place | None] = [None] * len(entries)
+        for index in np.unique(indices).tolist():
+            segment, rows = snapshot.segments[index], np.flatnonzero(indices == index)
+            found = segment.locate(entries[rows] - snapshot.starts[index])
+            for row, (ordinal, sentence, position) in zip(rows.tolist(), found, strict=True):
+                places[row] = Place(self._name(snapshot, segment.name, ordinal), sentence, position)
+        return [place for place in places if place is not None]
 
     def _name(self, snapshot: _Snapshot, segment: str, ordinal: int) -> str:
         if (segment, ordinal) not in snapshot.names:

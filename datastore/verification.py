@@ -6,7 +6,7 @@ its checksum, and, where the owner brings the text, every byte on disk.
 
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from datastore import catalog
 from datastore.catalog import ERASED, LIVE
@@ -41,6 +41,7 @@ def verify(store: Datastore, receipt: Receipt, text: str | None = None) -> list[
         raise VerificationFailed(f"the same text is live under other ids: {', '.join(twins)}")
     found.append(f"none of its {receipt.n_entries:,} entries can be retrieved; the store is at epoch {store.epoch}")
     if document.state == ERASED:
+        _check_segments_are_known(store)
         found.append("it was erased: no segment holds it")
     else:
         found.append("its bytes are still in the files, out of service, until `silo datastore compact`")
@@ -74,6 +75,25 @@ def verify_files(store: Datastore) -> list[str]:
     for name in names:
         store.open_segment(name)
     return [f"manifest, centroids and {len(names)} segments in {store.path / SEGMENTS} are the files that were written"]
+
+
+def _check_segments_are_known(store: Datastore) -> None:
+    """Raise VerificationFailed if a segment holds more than the documents of the catalog, or was to be gone.
+
+    A compaction that was killed leaves the old segments behind; the next writer clears them.
+    """
+    with store.catalog.read() as connection:
+        names = list(connection.execute(select(catalog.segments.c.name)).scalars())
+        next_segment: int = connection.execute(select(catalog.state.c.next_segment)).scalar_one()
+        column = catalog.documents.c.segment
+        rows = connection.execute(select(column, func.count()).group_by(column))
+        listed: dict[str, int] = {row[0]: row[1] for row in rows}
+    for folder in sorted((store.path / SEGMENTS).iterdir()):
+        if folder.name.isdecimal() and int(folder.name) < next_segment and folder.name not in names:
+            raise VerificationFailed(f"{folder} was left behind; run `silo datastore compact`, then verify again")
+    for name in names:
+        if (n := store.open_segment(name).n_documents) != listed.get(name, 0):
+            raise VerificationFailed(f"segment {name} holds {n} documents; the catalog knows {listed.get(name, 0)}")
 
 
 def _live_twins(store: Datastore, digest: str) -> list[str]:

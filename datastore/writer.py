@@ -5,12 +5,13 @@ beside the old ones and come into being in one transaction, last: a kill at any 
 store as it was, and what the killed writer left behind is cleared by the next one.
 """
 
+import glob
 import itertools
 import json
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,8 +22,8 @@ from sqlalchemy import Connection, select, update
 
 from datastore import catalog, keys
 from datastore.catalog import LIVE, REMOVED, Catalog
-from datastore.errors import BadArrays, DatastoreError, DuplicateDocument
-from datastore.files import checksums, locked, remove_leftovers, sync_folder, write_bytes
+from datastore.errors import BadArrays, DatastoreError, DuplicateDocument, WriterBusy
+from datastore.files import TEMPORARY_PREFIX, checksums, locked, publish_folder, remove_leftovers, write_bytes
 from datastore.manifest import Manifest, write_manifest
 from datastore.records import DocumentFacts, EncodedDocument
 from datastore.segments import WrittenSegment, write_segment
@@ -30,6 +31,7 @@ from datastore.signing import create_key, public_hex
 from datastore.store import CENTROIDS, SEGMENTS, Datastore
 
 FITTED_ON = "fitted-on.jsonl"
+WRITER_LOCK = "writer.lock"
 HIGH_RISK = "HIGH_RISK"
 MAX_SEGMENT_POSITIONS = 1 << 20
 
@@ -49,6 +51,7 @@ class Added:
     """What an ``add`` did."""
 
     n_documents: int
+    """That are live now."""
     n_entries: int
     refused: tuple[tuple[str, str], ...]
     """(document id, reason) of the texts that were opted out and stay out."""
@@ -84,33 +87,36 @@ def create(
             )
     if licensed_keys.ndim != 2 or licensed_keys.shape[1] != encoder.dimension:
         raise BadArrays(f"licensed keys must be (m, {encoder.dimension}); got shape {licensed_keys.shape}")
-    temporary = path.with_name(f".tmp-{path.name}-{uuid.uuid4().hex}")
+    _clear_killed(path)
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{uuid.uuid4().hex}")
     temporary.mkdir(parents=True)
     try:
-        np.save(temporary / CENTROIDS, keys.fit_centroids(licensed_keys, n_lists), allow_pickle=False)
-        lines = (json.dumps({"id": f.id, "digest": f.digest, "license": f.license, "risk": f.risk}) for f in fitted_on)
-        write_bytes(temporary / FITTED_ON, "".join(f"{line}\n" for line in lines).encode("utf-8"))
-        files = checksums(temporary)
-        signing_key = create_key(temporary)
-        manifest = Manifest(
-            store=uuid.uuid4().hex,
-            created_at=now.isoformat(),
-            encoder=encoder.fingerprint,
-            encoder_name=encoder.name,
-            dimension=encoder.dimension,
-            token_type="uint16" if encoder.vocabulary <= 1 << 16 else "uint32",
-            knn_temperature=knn_temperature,
-            n_lists=n_lists,
-            max_segment_positions=max_segment_positions,
-            n_fitted_documents=len(fitted_on),
-            files=files,
-            public_key=public_hex(signing_key),
-        )
-        (temporary / SEGMENTS).mkdir()
-        Catalog.create(temporary)
-        write_manifest(temporary, manifest, signing_key)
-        temporary.rename(path)
-        sync_folder(path.parent)
+        with locked(temporary / WRITER_LOCK, wait=False):
+            np.save(temporary / CENTROIDS, keys.fit_centroids(licensed_keys, n_lists), allow_pickle=False)
+            lines = (
+                json.dumps({"id": f.id, "digest": f.digest, "license": f.license, "risk": f.risk}) for f in fitted_on
+            )
+            write_bytes(temporary / FITTED_ON, "".join(f"{line}\n" for line in lines).encode("utf-8"))
+            files = {name: facts for name, facts in checksums(temporary).items() if name != WRITER_LOCK}
+            signing_key = create_key(temporary)
+            manifest = Manifest(
+                store=uuid.uuid4().hex,
+                created_at=now.isoformat(),
+                encoder=encoder.fingerprint,
+                encoder_name=encoder.name,
+                dimension=encoder.dimension,
+                token_type="uint16" if encoder.vocabulary <= 1 << 16 else "uint32",
+                knn_temperature=knn_temperature,
+                n_lists=n_lists,
+                max_segment_positions=max_segment_positions,
+                n_fitted_documents=len(fitted_on),
+                files=files,
+                public_key=public_hex(signing_key),
+            )
+            (temporary / SEGMENTS).mkdir()
+            Catalog.create(temporary)
+            write_manifest(temporary, manifest, signing_key)
+            publish_folder(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -140,15 +146,15 @@ def add(store: Datastore, documents: Iterable[EncodedDocument]) -> Added:
         if written:
             with store.catalog.change() as connection:
                 _publish(connection, written, refused)
-    rows = [row for _, batch in written for row in batch]
-    n_entries = sum(row.n_positions - 1 for row in rows)
-    return Added(len(rows), n_entries, tuple(refused))
+    barred = {name for name, _ in refused}
+    live = [row for _, batch in written for row in batch if row.facts.id not in barred]
+    return Added(len(live), sum(row.n_positions - 1 for row in live), tuple(refused))
 
 
 @contextmanager
 def writing(store: Datastore) -> Iterator[None]:
     """Be the one process that writes segments to ``store``. Raises WriterBusy where another one is."""
-    with locked(store.path / "writer.lock", wait=False):
+    with locked(store.path / WRITER_LOCK, wait=False):
         remove_leftovers(store.path / SEGMENTS)
         with store.catalog.read() as connection:
             known = set(connection.execute(select(catalog.segments.c.name)).scalars())
@@ -156,6 +162,13 @@ def writing(store: Datastore) -> Iterator[None]:
             if folder.name not in known:
                 shutil.rmtree(folder)
         yield
+
+
+def _clear_killed(path: Path) -> None:
+    """Take away what a killed ``create`` left beside ``path``: the folders that no process holds the lock of."""
+    for folder in path.parent.glob(f"{TEMPORARY_PREFIX}{glob.escape(path.name)}-*"):
+        with suppress(WriterBusy, OSError), locked(folder / WRITER_LOCK, wait=False):
+            shutil.rmtree(folder)
 
 
 def new_names(store: Datastore) -> Iterator[str]:
@@ -217,6 +230,11 @@ def _check_arrays(store: Datastore, document: EncodedDocument) -> None:
         raise BadArrays(
             f"document {document.facts.id!r}: keys must have {manifest.dimension} dimensions, as this store's encoder "
             f"{manifest.encoder_name!r} makes them; got {document.keys.shape[1]}"
+        )
+    if len(document.keys) and not np.abs(document.keys).max() <= keys.MAX_FP16:
+        raise BadArrays(
+            f"document {document.facts.id!r}: keys must lie within ±{keys.MAX_FP16:,.0f} to be stored as fp16; "
+            f"got {np.abs(document.keys).max():,.6g}"
         )
     largest = np.iinfo(manifest.token_type).max
     if len(document.tokens) and (document.tokens.min() < 0 or document.tokens.max() > largest):

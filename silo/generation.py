@@ -180,7 +180,7 @@ class Generation:
             logprobs = interpolate(lm_logprobs, candidates(values, shares), knn.weight)
             token = choose(logprobs, settings.temperature, settings.top_p, u)
             parametric, proposers, masses = token_masses(token, float(lm_logprobs[token]), values, shares, knn.weight)
-            places = store.locate(found.entries[0][proposers].tolist(), found.epoch)
+            places = store.locate(found.entries[0][proposers], found.epoch)
             if places is not None:
                 self._epoch = found.epoch
                 named = ((place.document, place.sentence, float(m)) for place, m in zip(places, masses, strict=True))

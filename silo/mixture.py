@@ -36,9 +36,11 @@ def neighbor_logprobs(squared_distances: Float[np.ndarray, " k"], temperature: f
 def candidates(values: Int[np.ndarray, " k"], shares: Float[np.ndarray, " k"]) -> Candidates:
     """Add up the shares of neighbors with the same value. ``shares`` are log-probabilities, -inf where missing."""
     found = np.isfinite(shares)
-    tokens, inverse = np.unique(values[found], return_inverse=True)
-    sums = np.zeros(len(tokens))
-    np.add.at(sums, inverse, np.exp(shares[found]))
+    order = np.argsort(values[found], kind="stable")
+    by_token = values[found][order]
+    first = np.flatnonzero(np.diff(by_token, prepend=-1))
+    tokens = by_token[first]
+    sums = np.add.reduceat(np.exp(shares[found][order]), first) if len(first) else np.empty(0)
     with np.errstate(divide="ignore"):  # a neighbor so far that its share is below the smallest float
         return Candidates(tokens, np.log(sums))
 

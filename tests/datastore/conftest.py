@@ -1,0 +1,44 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datastore.store import SEGMENTS, Datastore
+
+
+@pytest.fixture(scope="session")
+def answers(queries: np.ndarray) -> Callable[..., list]:
+    """What a store says to ``queries``, with sentences in place of entry ids, which a removal leaves gaps in."""
+
+    def ask(store: Datastore, k: int = 64, n_probe: int = 4) -> list:
+        found = store.search(queries, k, n_probe)
+        rows = []
+        for distances, entries, values in zip(found.squared_distances, found.entries, found.values, strict=True):
+            places = store.locate(entries[entries >= 0].tolist(), found.epoch)
+            rows.append((distances.tobytes(), values.tobytes(), places))
+        return rows
+
+    return ask
+
+
+@pytest.fixture(scope="session")
+def states() -> Callable[[Datastore], dict[str, str]]:
+    return lambda store: {document.facts.id: document.state for document in store.documents()}
+
+
+@pytest.fixture(scope="session")
+def leftovers() -> Callable[[Datastore], list[Path]]:
+    """Whatever lies in a store under a temporary name, or as a segment that the catalog does not name."""
+
+    def look(store: Datastore) -> list[Path]:
+        from sqlalchemy import select
+
+        from datastore import catalog
+
+        with store.catalog.read() as connection:
+            known = set(connection.execute(select(catalog.segments.c.name)).scalars())
+        strangers = [folder for folder in (store.path / SEGMENTS).iterdir() if folder.name not in known]
+        return sorted({*strangers, *store.path.rglob(".tmp-*")})
+
+    return look
