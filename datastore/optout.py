@@ -14,6 +14,7 @@ from datastore import catalog
 from datastore.catalog import LIVE, REMOVED
 from datastore.errors import CorruptDatastore, UnknownDocument
 from datastore.receipts import Receipt, receipt_from_json, sign_receipt
+from datastore.records import is_text
 from datastore.signing import FILE_NAME as KEY_FILE
 from datastore.signing import fresh_salt, load_key, public_hex
 from datastore.store import Datastore
@@ -26,6 +27,8 @@ def opt_out(store: Datastore, document: str, *, now: datetime) -> Receipt:
         UnknownDocument: no document of that id was ever in the store.
         CorruptDatastore: the signing key is not the one that the manifest names; no one could check the receipt.
     """
+    if not is_text(document):
+        raise _unknown(document)
     if earlier := given_receipt(store, document):
         return earlier
     key = load_key(store.path)
@@ -37,9 +40,7 @@ def opt_out(store: Datastore, document: str, *, now: datetime) -> Receipt:
     with store.catalog.change() as connection:
         row = connection.execute(select(documents).where(documents.c.id == document)).mappings().first()
         if row is None:
-            raise UnknownDocument(
-                f"no document {document!r} was ever in this store. `silo datastore info --documents` lists them."
-            )
+            raise _unknown(document)
         if earlier := _receipt(connection, document):
             return earlier
         epoch = catalog.epoch_of(connection) + 1
@@ -73,3 +74,9 @@ def _receipt(connection: Connection, document: str) -> Receipt | None:
     query = select(catalog.optouts.c.receipt).where(catalog.optouts.c.document == document)
     found = connection.execute(query).scalar_one_or_none()
     return None if found is None else receipt_from_json(json.loads(found))
+
+
+def _unknown(document: str) -> UnknownDocument:
+    return UnknownDocument(
+        f"no document {document!r} was ever in this store. `silo datastore info --documents` lists them."
+    )

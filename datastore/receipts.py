@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from datastore.errors import VerificationFailed
 from datastore.files import canonical_json
+from datastore.records import is_text
 from datastore.signing import check_signature, public_hex
 
 FORMAT = "silo-receipt/1"
@@ -85,7 +86,7 @@ def receipt_from_json(value: object) -> Receipt:
     for name, kind in wanted.items():
         if type(value[name]) is not kind:
             raise VerificationFailed(f"the receipt's {name} should be of type {kind}; got {value[name]!r:.80}")
-        if kind is str and any("\ud800" <= c <= "\udfff" for c in value[name]):
+        if kind is str and not is_text(value[name]):
             raise VerificationFailed(f"the receipt's {name} has half a character: {value[name]!r:.80}")
     return Receipt(**value)
 

@@ -14,6 +14,15 @@ from numpy.typing import NDArray
 from datastore.errors import BadArrays
 
 
+def is_text(text: str) -> bool:
+    """Whether ``text`` is whole characters. Half of one, as bytes that are no UTF-8 leave behind, cannot be stored."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class DocumentFacts:
     """What is known about a document besides its text."""
@@ -58,6 +67,8 @@ class EncodedDocument:
             raise BadArrays(f"document {self.facts.id!r}: tokens must be (n + 1,); got shape {self.tokens.shape}")
         if not np.issubdtype(self.tokens.dtype, np.integer):
             raise BadArrays(f"document {self.facts.id!r}: tokens must be whole numbers; got {self.tokens.dtype}")
+        if not is_text(self.facts.id + self.text):
+            raise BadArrays(f"document {self.facts.id!r}: its id or text has half a character, which is no UTF-8")
         if self.keys.ndim != 2 or len(self.keys) != n:
             raise BadArrays(f"document {self.facts.id!r}: keys must be ({n}, d); got shape {self.keys.shape}")
         if not np.isfinite(self.keys).all():

@@ -23,7 +23,7 @@ from datastore.catalog import LIVE, REMOVED, Catalog
 from datastore.errors import BadArrays, CorruptDatastore, UnknownDocument
 from datastore.files import check_files, load_array
 from datastore.manifest import Manifest, read_manifest
-from datastore.records import Neighbors, Place, StoredDocument
+from datastore.records import Neighbors, Place, StoredDocument, is_text
 from datastore.segments import Segment
 from datastore.views import LiveMask
 
@@ -123,8 +123,11 @@ class Datastore:
 
     def document(self, id: str) -> StoredDocument:  # noqa: A002
         """What the store knows of a document, removed ones too. Raises UnknownDocument."""
-        with self.catalog.read() as connection:
-            row = connection.execute(select(catalog.documents).where(catalog.documents.c.id == id)).mappings().first()
+        row = None
+        if is_text(id):
+            with self.catalog.read() as connection:
+                query = select(catalog.documents).where(catalog.documents.c.id == id)
+                row = connection.execute(query).mappings().first()
         if row is None:
             raise UnknownDocument(
                 f"no document {id!r} was ever in this store; `silo datastore info --documents` lists them."

@@ -87,6 +87,7 @@ IMPOSSIBLE = {
     "no tokens, not even the end": ({"tokens": np.empty(0, int)}, "tokens must be"),
     "tokens in rows": ({"tokens": np.zeros((13, 1), int)}, "tokens must be"),
     "tokens that are fractions": ({"tokens": np.zeros(13)}, "whole numbers"),
+    "half a character": ({"text": "a \ud800 b"}, "half a character"),
     "a key too few": ({"keys": np.zeros((11, 4))}, "keys must be"),
     "NaN in a key": ({"keys": np.full((12, 4), np.nan)}, "NaN or infinite"),
     "infinity in a key": ({"keys": np.full((12, 4), np.inf)}, "NaN or infinite"),

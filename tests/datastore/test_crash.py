@@ -25,7 +25,7 @@ from datastore.writer import add
 
 ROOT = Path(__file__).parents[2]
 DEADLY = {signal.SIGKILL, signal.SIGALRM}
-N_POINTS, N_MOMENTS = 18, 4
+N_POINTS, N_MOMENTS = 14, 3
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,162 @@
+"""The commands that need no LM: what they print, and the status they leave with."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from datastore.optout import opt_out
+from datastore.receipts import check_receipt, parse_receipt
+from datastore.store import Datastore
+from silo.cli import main
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def silo(monkeypatch, capsys):
+    """Runs ``silo`` with arguments; returns its status, what it printed, and what it complained of."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["silo", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main()
+        return (left.value.code or 0, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def path(make_store, documents) -> Path:
+    store = make_store(documents[:5], documents[5:])
+    store.close()
+    return store.path
+
+
+def test_info_tells_what_a_store_is_and_holds(silo, path, now):
+    status, out, _ = silo("datastore", "info", path)
+    lines = out.splitlines()
+    store = Datastore.open(path)
+    assert (status, lines[0]) == (0, f"store      {store.id}, made {now.isoformat()}, epoch 2")
+    assert lines[1].startswith("encoder    made-up (made-up…), 4 dimensions")
+    assert "fitted on  1 licensed documents: 4 lists, kNN temperature 1" in lines
+    assert lines[3:] == ["documents  10 live", "entries    125"]
+    opt_out(store, "doc-0", now=now)
+    _, out, _ = silo("datastore", "info", path)
+    assert out.splitlines()[3:] == ["documents  9 live, 1 removed", "entries    117"]
+
+
+def test_info_lists_every_document_with_its_owner(silo, path):
+    _, out, _ = silo("datastore", "info", path, "--documents")
+    rows = [line.split("\t") for line in out.splitlines() if "\t" in line]
+    assert rows[4] == ["doc-4", "live", "12", "LicenseRef-test", "owner of doc-4", ""]
+    assert len(rows) == 10
+
+
+def test_an_opt_out_its_receipt_its_verification_and_its_erasure(silo, path, documents, tmp_path):
+    receipt, text = tmp_path / "receipt.json", tmp_path / "text.txt"
+    text.write_text(documents[4].text)
+    status, out, _ = silo("optout", "doc-4", "--store", path, "--receipt", receipt)
+    assert status == 0
+    assert out.startswith("accepted: doc-4 is out since ") and "(epoch 3, 12 entries)" in out
+    check_receipt(parse_receipt(receipt.read_bytes()))
+
+    status, out, _ = silo("datastore", "verify", receipt)
+    assert (status, out) == (0, "verified: the receipt's signature and commitment are valid\n")
+    status, out, _ = silo("datastore", "verify", receipt, "--store", path, "--text", text)
+    assert (status, len(out.splitlines())) == (0, 4)
+    assert "verified: its bytes are still in the files, out of service" in out
+
+    status, out, _ = silo("datastore", "compact", path)
+    assert (status, out) == (0, "erased 1 documents; 2 segments before, 1 after\n")
+    status, out, _ = silo("datastore", "verify", receipt, "--store", path, "--text", text)
+    assert (status, len(out.splitlines())) == (0, 5)
+    assert "verified: no file of the store holds 48 bytes in a row of the text" in out
+    assert silo("datastore", "compact", path)[1] == "erased 0 documents; 1 segments before, 1 after\n"
+
+
+def test_asking_again_prints_the_same_receipt(silo, path):
+    first, second = (silo("optout", "doc-4", "--store", path)[1] for _ in range(2))
+    assert first == second
+    parsed = parse_receipt(first[first.index("{") :].encode())
+    assert (parsed.document, parsed.epoch) == ("doc-4", 3)
+
+
+def test_verify_without_a_receipt_checks_the_files(silo, path):
+    status, out, _ = silo("datastore", "verify", "--store", path)
+    assert status == 0 and "2 segments" in out
+
+
+def _spoiled(path: Path, tmp_path: Path) -> Path:
+    receipt = json.loads(json.dumps(opt_out(Datastore.open(path), "doc-4", now=_noon()).to_json()))
+    (tmp_path / "edited.json").write_text(json.dumps(receipt | {"document": "doc-5"}))
+    return tmp_path / "edited.json"
+
+
+def _noon():
+    from datetime import UTC, datetime
+
+    return datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def _file(tmp_path: Path, data: bytes) -> Path:
+    (tmp_path / "file").write_bytes(data)
+    return tmp_path / "file"
+
+
+REFUSED = {
+    "optout of an unknown document": (
+        lambda path, tmp: ["optout", "nobody", "--store", path],
+        "no document 'nobody' was ever in this store. `silo datastore info --documents` lists them.",
+    ),
+    "optout with half a character": (
+        lambda path, tmp: ["optout", "\udcff", "--store", path],
+        "no document '\\udcff' was ever in this store",
+    ),
+    "optout from no store": (lambda path, tmp: ["optout", "doc-4", "--store", tmp], "holds no datastore"),
+    "info on no store": (lambda path, tmp: ["datastore", "info", tmp / "missing"], "holds no datastore"),
+    "compact on no store": (lambda path, tmp: ["datastore", "compact", tmp], "holds no datastore"),
+    "verify of an edited receipt": (lambda path, tmp: ["datastore", "verify", _spoiled(path, tmp)], "was edited"),
+    "verify of no JSON": (lambda path, tmp: ["datastore", "verify", _file(tmp, b"receipt")], "a receipt is a JSON"),
+    "verify of no UTF-8": (lambda path, tmp: ["datastore", "verify", _file(tmp, b"\xff{}")], "a receipt is a JSON"),
+    "verify of a missing file": (lambda path, tmp: ["datastore", "verify", tmp / "missing"], "missing"),
+    "verify of nothing": (lambda path, tmp: ["datastore", "verify"], "name a receipt, a --store, or both"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_status_2_and_one_clear_line_for(silo, path, tmp_path, arguments, message):
+    before = Datastore.open(path).n_entries
+    status, out, complaint = silo(*arguments(path, tmp_path))
+    assert (status, out) == (2, "")
+    assert message in complaint
+    assert "Traceback" not in complaint
+    assert Datastore.open(path).n_entries in (before, before - 12)
+
+
+def test_verify_fails_on_a_torn_segment_and_names_the_file(silo, path):
+    file = next(path.rglob("text.bin"))
+    data = file.read_bytes()
+    file.write_bytes(data[:-1])
+    status, _, complaint = silo("datastore", "verify", "--store", path)
+    assert (status, "text.bin was changed after it was written" in complaint) == (2, True)
+    file.write_bytes(data)
+    assert silo("datastore", "verify", "--store", path)[0] == 0
+
+
+def test_the_signing_key_is_its_owner_s_alone(path):
+    assert stat.S_IMODE((path / "signing-key.pem").stat().st_mode) == 0o600
+
+
+def test_in_a_process_of_its_own_an_unknown_document_is_status_2_and_a_line(path):
+    command = [sys.executable, "-W", "ignore", "-c", "from silo.cli import main; main()"]
+    command += ["optout", "nobody", "--store", str(path)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (ran.returncode, ran.stdout, len(ran.stderr.splitlines())) == (2, "", 1)
+    assert ran.stderr.startswith("silo: no document 'nobody' was ever in this store")

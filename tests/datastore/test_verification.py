@@ -1,0 +1,207 @@
+"""Verification asks files, not assurances: a store that says one thing and holds another is found out."""
+
+import dataclasses
+import shutil
+
+import pytest
+from sqlalchemy import delete, select, update
+
+from datastore import catalog
+from datastore.compaction import compact
+from datastore.errors import CorruptDatastore, UnknownDocument, VerificationFailed
+from datastore.optout import opt_out
+from datastore.receipts import Receipt, sign_receipt
+from datastore.signing import load_key
+from datastore.store import CENTROIDS, SEGMENTS, Datastore
+from datastore.verification import PROBE_BYTES, scan, verify, verify_files
+from datastore.writer import add
+
+
+def forge(store: Datastore, document: str, **columns: object) -> None:
+    """Say something else of ``document`` in the catalog, without telling anyone."""
+    with store.catalog._writer.begin() as connection:
+        here = catalog.documents.c.id == document
+        connection.execute(update(catalog.documents).where(here).values(**columns))
+
+
+def promise(signer: Datastore, about: str, now, **facts: object) -> Receipt:
+    """A receipt, rightly signed, of a removal that did not happen."""
+    fields = {"store": signer.id, "document": about, "digest": signer.document(about).facts.digest, "n_entries": 1}
+    fields |= {"accepted_at": now.isoformat(), "epoch": 1} | facts
+    return sign_receipt(fields, "00" * 32, load_key(signer.path))
+
+
+@pytest.fixture
+def store(make_store, documents) -> Datastore:
+    return make_store(documents)
+
+
+def test_what_holds_is_told_line_by_line(store, documents, now):
+    receipt, text = opt_out(store, "doc-4", now=now), documents[4].text
+    lines = verify(store, receipt, text)
+    assert lines[1:] == [
+        "none of its 12 entries can be retrieved; the store is at epoch 2",
+        "its bytes are still in the files, out of service, until `silo datastore compact`",
+    ]
+    with pytest.raises(VerificationFailed, match=r"text\.bin holds"):
+        scan(store.path, text)
+    compact(store)
+    for handle in (store, Datastore.open(store.path)):
+        assert verify(handle, receipt, text)[2:] == [
+            "it was erased: no segment holds it",
+            "no file of the store holds 48 bytes in a row of the text",
+        ]
+    assert len(verify(store, receipt)) == 3
+
+
+def test_a_receipt_for_a_document_that_is_served_is_broken(store, now):
+    with pytest.raises(VerificationFailed, match="'doc-4' is live in the store's catalog"):
+        verify(store, promise(store, "doc-4", now))
+
+
+def test_a_document_that_the_catalog_brought_back_is_found(store, now):
+    receipt = opt_out(store, "doc-4", now=now)
+    forge(store, "doc-4", state="live", removed_epoch=None)
+    for handle in (store, Datastore.open(store.path)):
+        with pytest.raises(VerificationFailed, match="live"):
+            verify(handle, receipt)
+
+
+def test_entries_that_can_still_be_retrieved_are_counted(store, now):
+    receipt = promise(store, "doc-4", now)
+    assert store.live_entries("doc-4") == 12
+    forge(store, "doc-4", state="removed", removed_epoch=2)
+    with pytest.raises(VerificationFailed, match="12 entries of 'doc-4' can still be retrieved"):
+        verify(store, receipt)
+    verify(Datastore.open(store.path), receipt)  # the control: who opens the store now does not serve them
+
+
+def test_a_document_that_was_erased_in_the_catalog_alone_is_found_in_its_segment(store, now):
+    receipt = opt_out(store, "doc-4", now=now)
+    forge(store, "doc-4", state="erased", segment=None)
+    with pytest.raises(VerificationFailed, match="holds 10 documents; the catalog knows 9"):
+        verify(store, receipt)
+
+
+def test_a_segment_that_a_killed_compaction_left_behind_is_found(store, documents, now):
+    receipt = opt_out(store, "doc-4", now=now)
+    (old,) = (store.path / SEGMENTS).iterdir()
+    shutil.copytree(old, store.path / "aside")
+    compact(store)
+    (store.path / "aside").rename(old)
+    with pytest.raises(VerificationFailed, match="left behind; run `silo datastore compact`"):
+        verify(store, receipt)
+    compact(store)
+    verify(store, receipt, documents[4].text)
+
+
+def test_a_segment_that_is_being_written_is_none_that_was_left_behind(store, documents, now):
+    receipt = opt_out(store, "doc-4", now=now)
+    compact(store)
+
+    def encoding():
+        yield dataclasses.replace(
+            documents[0], facts=dataclasses.replace(documents[0].facts, id="new", digest="e" * 64)
+        )
+        verify(store, receipt)
+
+    assert add(store, encoding()).n_documents == 1
+
+
+PLACES = ["note.txt", "segments/00000002/note.txt", "segments/.tmp-x", "catalog.sqlite-journal", "deep/er/backup.bin"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_bytes_that_remain_after_erasure_are_shown(store, documents, now, place):
+    receipt, text = opt_out(store, "doc-9", now=now), documents[9].text
+    compact(store)
+    verify(store, receipt, text)
+    planted = store.path / place
+    planted.parent.mkdir(parents=True, exist_ok=True)
+    planted.write_bytes(b"\0before" + text.encode()[5:] + b"after\0")
+    with pytest.raises(VerificationFailed, match=f"{planted.name} holds .* at byte") as caught:
+        verify(store, receipt, text)
+    assert str(planted) in str(caught.value)
+
+
+@pytest.mark.parametrize("start", range(0, 100, 7))
+def test_any_run_of_twice_the_probe_is_found(tmp_path, start):
+    text = "".join(f"{i:03}" for i in range(70))
+    (tmp_path / "file").write_bytes(b"\xff" * 9 + text.encode()[start : start + 2 * PROBE_BYTES])
+    with pytest.raises(VerificationFailed):
+        scan(tmp_path, text)
+    (tmp_path / "file").write_bytes(text.encode()[start : start + PROBE_BYTES // 3])
+    scan(tmp_path, text)
+
+
+@pytest.mark.parametrize("text", ["", "   \n" * 40, "w"], ids=["empty", "blank", "one letter"])
+def test_a_text_that_lies_anywhere_by_chance_accuses_nobody(store, now, text):
+    receipt = opt_out(store, "doc-4", now=now)
+    compact(store)
+    verify(store, receipt, text)
+
+
+def test_the_same_text_under_another_id_is_named(store, documents, now):
+    twin = dataclasses.replace(documents[4], facts=dataclasses.replace(documents[4].facts, id="the twin"))
+    add(store, [twin])
+    receipt = opt_out(store, "doc-4", now=now)
+    with pytest.raises(VerificationFailed, match="the same text is live under other ids: the twin"):
+        verify(store, receipt)
+    opt_out(store, "the twin", now=now)
+    verify(store, receipt)
+
+
+def test_a_receipt_of_another_store_is_refused(store, make_store, documents, now):
+    other = make_store(documents)
+    receipt = opt_out(other, "doc-4", now=now)
+    opt_out(store, "doc-4", now=now)
+    with pytest.raises(VerificationFailed, match=f"of store {other.id}; this one is {store.id}"):
+        verify(store, receipt)
+    # Nor does it help to sign with one's own key what is said of this store.
+    with pytest.raises(VerificationFailed, match="the receipt is of"):
+        verify(store, promise(other, "doc-4", now, store=store.id))
+
+
+def test_a_receipt_for_another_text_or_for_nothing_is_refused(store, now):
+    opt_out(store, "doc-4", now=now)
+    with pytest.raises(VerificationFailed, match="by another digest"):
+        verify(store, promise(store, "doc-4", now, digest="9" * 64))
+    with pytest.raises(UnknownDocument, match="'nobody'"):
+        verify(store, promise(store, "doc-4", now, document="nobody"))
+
+
+def test_a_store_that_forgot_the_document_is_refused(store, now):
+    receipt = opt_out(store, "doc-4", now=now)
+    with store.catalog._writer.begin() as connection:
+        connection.execute(delete(catalog.documents).where(catalog.documents.c.id == "doc-4"))
+    with pytest.raises(UnknownDocument):
+        verify(store, receipt)
+
+
+def test_an_edited_receipt_is_refused_before_the_store_is_asked(store, now):
+    receipt = opt_out(store, "doc-4", now=now)
+    with pytest.raises(VerificationFailed, match="was edited"):
+        verify(store, dataclasses.replace(receipt, n_entries=99))
+
+
+@pytest.mark.parametrize("name", [CENTROIDS, "manifest.json", "fitted-on.jsonl", "keys.faiss", "text.bin"])
+def test_files_that_changed_under_a_running_store_are_found(store, name):
+    assert "1 segments" in verify_files(store)[0]
+    (path,) = store.path.rglob(name)
+    data = path.read_bytes()
+    path.unlink()  # not in place: the running store has the old file mapped
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(CorruptDatastore, match=name):
+        verify_files(store)
+
+
+def test_the_catalog_keeps_of_an_erased_document_only_what_bars_its_return(store, now):
+    forge(store, "doc-4", title="A Title To Be Forgotten", url="https://forgotten.example/path")
+    opt_out(store, "doc-4", now=now)
+    compact(store)
+    for name in ("A Title To Be Forgotten", "https://forgotten.example/path", "owner of doc-4"):
+        scan(store.path, name)
+    with store.catalog.read() as connection:
+        row = connection.execute(select(catalog.documents).where(catalog.documents.c.id == "doc-4")).one()
+    assert {row.license, row.source, row.title, row.owner, row.url} == {""}
+    assert (row.metadata, row.digest, row.segment) == ("{}", store.document("doc-4").facts.digest, None)
