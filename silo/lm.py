@@ -120,7 +120,7 @@ class LanguageModel:
             raise BadCheckpoint(
                 f"the tokenizer of {self.name!r} has {len(self.tokenizer):,} tokens, its LM only {self.vocab_size:,}"
             )
-        probe = torch.tensor([[self.opening, self.boundary]], device=self.device)
+        probe = torch.tensor([[self.opening, self.vocab_size // 3, self.vocab_size // 2]], device=self.device)
         with torch.inference_mode():
             logits = self.model(input_ids=probe, use_cache=False).logits
             agrees = torch.allclose(self._head(self.contexts(probe)), logits, atol=1e-7, rtol=1e-5)
