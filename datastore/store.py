@@ -255,7 +255,12 @@ class Datastore:
             with self.catalog.read() as connection:
                 name = connection.execute(query).scalar_one_or_none()
             if name is None:
-                raise _LayoutMoved
+                if self.catalog.epoch() != snapshot.epoch:
+                    raise _LayoutMoved
+                raise CorruptDatastore(
+                    f"segment {segment} holds a document {ordinal} that the catalog does not name. "
+                    "Restore the store from a snapshot."
+                )
             snapshot.names[segment, ordinal] = name
         return snapshot.names[segment, ordinal]
 
