@@ -36,8 +36,9 @@ from datastore.files import load_array
 from datastore.views import LiveMask
 
 FILE_NAME = "ngrams.npy"
-_LARGE = 1 << 15
-"""Ranges with at least this many entries are tallied one by one, in an array as long as the vocabulary."""
+_LARGE = 1 << 13
+"""Ranges with at least this many entries are tallied one by one, and remembered until the live mask changes."""
+_MAX_REMEMBERED = 1 << 10
 _TALLY_ENTRIES = 1 << 20
 """How many entries of smaller ranges are gathered at a time."""
 
@@ -117,22 +118,22 @@ class NgramsView:
             raise CorruptDatastore(
                 f"{path} should hold {self.n_entries} int32 positions; it holds {self._order.shape} {self._order.dtype}"
             )
-        self._known: tuple[LiveMask, int, _Dead] | None = None
+        self._known: tuple[LiveMask, int, _Living] | None = None
 
     def longest(self, sequences: Sequences, live: LiveMask) -> NDArray[np.int64]:
         """``(q,)``: how many of each sequence's last tokens occur in a row before a live entry; 0 where none does."""
-        dead = self._dead(live)
-        n_live = self.n_entries - len(dead.ranks)
+        living = self._living(live)
+        n_live = self.n_entries - len(living.dead)
         if n_live == 0:
             return np.zeros_like(sequences.lengths)
         rank, matched_below, matched_above = self._bisect(sequences, np.zeros(len(sequences.ends), dtype=bool))
-        if len(dead.ranks) == 0:
+        if len(living.dead) == 0:
             return np.maximum(matched_below, matched_above)
-        above = rank - dead.below(rank)
+        above = rank - living.n_dead_below(rank)
         best = np.zeros_like(sequences.lengths)
         for nth in (above - 1, above):
             is_there = (nth >= 0) & (nth < n_live)
-            positions = self._positions(dead.live_rank(np.where(is_there, nth, 0)))
+            positions = self._positions(living.rank(np.where(is_there, nth, 0)))
             matched, _ = self._compare(positions, sequences, np.zeros_like(rank))
             best = np.maximum(best, np.where(is_there, matched, 0))
         return best
@@ -149,8 +150,8 @@ class NgramsView:
 
     def counts(self, first: NDArray[np.int64], last: NDArray[np.int64], live: LiveMask) -> NDArray[np.int64]:
         """How many live entries each range of ranks has."""
-        dead = self._dead(live)
-        found: NDArray[np.int64] = (last - first) - (dead.below(last) - dead.below(first))
+        living = self._living(live)
+        found: NDArray[np.int64] = (last - first) - (living.n_dead_below(last) - living.n_dead_below(first))
         return found
 
     def positions(self, first: int, last: int, live: LiveMask, n: int) -> NDArray[np.int64]:
@@ -177,10 +178,16 @@ class NgramsView:
         return int(((self._order >= start) & (self._order < stop)).sum())
 
     def _tally_one(self, number: int, ranks: NDArray[np.int64], live: LiveMask) -> Tally:
-        positions = self._positions(np.arange(*ranks))
-        counts = np.bincount(self._tokens[positions[live.flags[positions]] + 1])
-        tokens = np.flatnonzero(counts)
-        return np.full(len(tokens), number), tokens, counts[tokens]
+        known = self._living(live).tallies
+        first, last = int(ranks[0]), int(ranks[1])
+        if (found := known.get((first, last))) is None:
+            positions = self._positions(np.arange(first, last))
+            counts = np.bincount(self._tokens[positions[live.flags[positions]] + 1])
+            tokens = np.flatnonzero(counts)
+            found = tokens, counts[tokens]
+            if len(known) < _MAX_REMEMBERED:
+                known[first, last] = found
+        return np.full(len(found[0]), number), *found
 
     def _tally_many(
         self, numbers: NDArray[np.int64], first: NDArray[np.int64], sizes: NDArray[np.int64], live: LiveMask
@@ -197,11 +204,11 @@ class NgramsView:
     def _positions(self, ranks: NDArray[np.int64]) -> NDArray[np.int64]:
         return self._order[ranks].astype(np.int64)
 
-    def _dead(self, live: LiveMask) -> "_Dead":
-        """The ranks of dead entries, listed anew when the mask has changed."""
+    def _living(self, live: LiveMask) -> "_Living":
+        """What is known of the mask, made anew when it has changed."""
         version = live.version  # read first: a change in between only makes the list be made again
         if self._known is None or self._known[0] is not live or self._known[1] != version:
-            self._known = live, version, _Dead(np.flatnonzero(~live.flags[self._order]))
+            self._known = live, version, _Living(np.flatnonzero(~live.flags[self._order]))
         return self._known[2]
 
     def _bisect(
@@ -257,18 +264,20 @@ class NgramsView:
         return matched, np.where(matched == sequences.lengths, 0, order)
 
 
-class _Dead:
-    """Dead ranks in order, and what is left between them."""
+class _Living:
+    """What one version of a live mask means for the ranks: the dead ones in order, and tallies made since."""
 
-    def __init__(self, ranks: NDArray[np.int64]) -> None:
-        self.ranks = ranks
-        self._n_live_below = ranks - np.arange(len(ranks))
+    def __init__(self, dead: NDArray[np.int64]) -> None:
+        self.dead = dead
+        self.tallies: dict[tuple[int, int], tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
+        """Tokens and counts of large ranges. They know removed documents, so they go when the mask changes."""
+        self._n_live_below = dead - np.arange(len(dead))
 
-    def below(self, ranks: NDArray[np.int64]) -> NDArray[np.int64]:
+    def n_dead_below(self, ranks: NDArray[np.int64]) -> NDArray[np.int64]:
         """How many dead ranks are less than each of ``ranks``."""
-        return np.searchsorted(self.ranks, ranks, side="left")
+        return np.searchsorted(self.dead, ranks, side="left")
 
-    def live_rank(self, nth: NDArray[np.int64]) -> NDArray[np.int64]:
+    def rank(self, nth: NDArray[np.int64]) -> NDArray[np.int64]:
         """The rank of the ``nth`` live entry, counted from 0."""
         ranks: NDArray[np.int64] = nth + np.searchsorted(self._n_live_below, nth, side="right")
         return ranks
