@@ -39,6 +39,8 @@ FILE_NAME = "ngrams.npy"
 _LARGE = 1 << 13
 """Ranges with at least this many entries are tallied one by one, and remembered until the live mask changes."""
 _MAX_REMEMBERED = 1 << 10
+_STEP = 128
+"""How many entries a step of a search looks at, at least, however few the sequences."""
 _TALLY_ENTRIES = 1 << 20
 """How many entries of smaller ranges are gathered at a time."""
 
@@ -110,8 +112,8 @@ class NgramsView:
     """
 
     def __init__(self, path: Path, tokens: NDArray[Any], starts: NDArray[np.int64]) -> None:
-        self._order: NDArray[np.int32] = load_array(path)
-        self._tokens = tokens
+        self._order: NDArray[np.int32] = np.asarray(load_array(path))  # a plain array over the same pages: less to do
+        self._tokens = np.asarray(tokens)
         self._starts = np.ascontiguousarray(starts)
         self.n_entries = len(tokens) - len(starts)
         if self._order.dtype != np.int32 or self._order.shape != (self.n_entries,):
@@ -221,15 +223,25 @@ class NgramsView:
         """
         below, above = np.full_like(sequences.ends, -1), np.full_like(sequences.ends, self.n_entries)
         matched_below, matched_above = np.zeros_like(below), np.zeros_like(below)
-        while (is_open := above - below > 1).any():
-            middle = np.maximum((below + above) >> 1, 0)
+        # A small batch tries several ranks of each range in a step, since a step costs the same for hundreds.
+        n_tries = max(1, min(31, _STEP // max(1, len(below))))
+        tries = np.arange(1, n_tries + 1)
+        while len(rows := np.flatnonzero(above - below > 1)):
+            gaps = above[rows] - below[rows]
+            ranks = below[rows, None] + np.maximum(1, gaps[:, None] * tries // (n_tries + 1))
+            known = np.minimum(matched_below[rows], matched_above[rows])
+            which = np.repeat(rows, n_tries)
             matched, order = self._compare(
-                self._positions(middle), sequences, np.minimum(matched_below, matched_above), is_open
+                self._positions(ranks.ravel()), sequences.rows(which), np.repeat(known, n_tries)
             )
-            is_above = np.where(is_after, order > 0, order >= 0)
-            up, down = is_open & is_above, is_open & ~is_above
-            above, matched_above = np.where(up, middle, above), np.where(up, matched, matched_above)
-            below, matched_below = np.where(down, middle, below), np.where(down, matched, matched_below)
+            is_below = np.where(is_after[which], order <= 0, order < 0).reshape(-1, n_tries)
+            matched = matched.reshape(-1, n_tries)
+            n_below = is_below.sum(axis=1)  # they come first in each row
+            down, up = np.flatnonzero(n_below > 0), np.flatnonzero(n_below < n_tries)
+            below[rows[down]] = ranks[down, n_below[down] - 1]
+            matched_below[rows[down]] = matched[down, n_below[down] - 1]
+            above[rows[up]] = ranks[up, n_below[up]]
+            matched_above[rows[up]] = matched[up, n_below[up]]
         return above, matched_below, matched_above
 
     def _compare(
@@ -237,7 +249,6 @@ class NgramsView:
         positions: NDArray[np.int64],
         sequences: Sequences,
         matched: NDArray[np.int64],
-        is_wanted: NDArray[np.bool_] | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """How many tokens before and at each position match a sequence's last ones, ``matched`` of them known to.
 
@@ -246,7 +257,7 @@ class NgramsView:
         room = positions + 1 - self._starts[np.searchsorted(self._starts, positions, side="right") - 1]
         stops = np.minimum(sequences.lengths, room)
         matched = matched.copy()
-        rows = np.arange(len(positions)) if is_wanted is None else np.flatnonzero(is_wanted)
+        rows = np.arange(len(positions))
         width = 4
         while len(rows):
             depth = matched[rows, None] + np.arange(width)
