@@ -24,7 +24,7 @@ class ExactView:
         n_probe: int,  # noqa: ARG002
         live: LiveMask,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """As ``View.search``; ``n_probe`` is ignored, since every entry is looked at."""
+        """As ``NeighborsView.search``; ``n_probe`` is ignored, since every entry is looked at."""
         distances = np.full((len(queries), k), np.inf, dtype=np.float32)
         positions = np.full((len(queries), k), -1, dtype=np.int64)
         rows = np.flatnonzero(live.flags[self._positions])

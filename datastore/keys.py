@@ -107,7 +107,7 @@ class KeysView:
     def search(
         self, queries: NDArray[np.float32], k: int, n_probe: int, live: LiveMask
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """As ``View.search``: one total order (squared distance, position), live entries only."""
+        """As ``NeighborsView.search``: one total order (squared distance, position), live entries only."""
         wanted = min(k + 1, self.n_entries)
         distances, positions = _ordered(*self._scan(queries, wanted, n_probe, live))
         rows = np.flatnonzero(_has_tie_at(distances, k)) if wanted < self.n_entries else np.empty(0, np.int64)

@@ -1,7 +1,7 @@
 """The plain facts that cross the wall into the datastore and out of it.
 
 Frozen dataclasses and numpy arrays, nothing else. Shapes: ``n`` tokens of text in a document,
-``s`` sentences, ``d`` dimensions of a key, ``q`` queries, ``k`` neighbors.
+``s`` sentences, ``d`` dimensions of a key, ``q`` queries or contexts, ``k`` neighbors.
 """
 
 from collections.abc import Mapping
@@ -98,6 +98,46 @@ class Neighbors:
     """``(q, k)``, ids in this version of the store; they follow the order of ingestion."""
     values: NDArray[np.int64]
     """``(q, k)``, the token that followed."""
+    epoch: int
+    """The state of the store that answered."""
+
+
+@dataclass(frozen=True)
+class Continuations:
+    """What followed the last tokens of each context in live documents, at each of ``m`` limits to their number.
+
+    An occurrence lies within one document and has one token after it, so the counts of the
+    tokens add up to the count of occurrences. Where not even the last token occurs, length and count are 0.
+    """
+
+    lengths: NDArray[np.int64]
+    """``(q, m)``: how many of the context's last tokens occur in a row, at most the limit."""
+    counts: NDArray[np.int64]
+    """``(q, m)``: how many times they occur."""
+    bounds: NDArray[np.int64]
+    """``(q * m + 1,)``: where in the two arrays below each pair of context and limit begins; the last is their end."""
+    tokens: NDArray[np.int64]
+    """``(t,)``: the tokens that followed, increasing for each pair."""
+    token_counts: NDArray[np.int64]
+    """``(t,)``: how many times each did."""
+    epoch: int
+    """The state of the store that answered."""
+
+    def following(self, context: int, limit: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Tokens and counts for one context and one limit, both by index."""
+        pair = context * self.lengths.shape[1] + limit
+        here = slice(self.bounds[pair], self.bounds[pair + 1])
+        return self.tokens[here], self.token_counts[here]
+
+
+@dataclass(frozen=True)
+class Occurrences:
+    """Where a sequence of tokens occurs in live documents."""
+
+    count: int
+    """All occurrences, those left out of ``entries`` too."""
+    entries: NDArray[np.int64]
+    """Ids of the entries at the sequence's last token, the lowest ones, increasing."""
     epoch: int
     """The state of the store that answered."""
 

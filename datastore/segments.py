@@ -9,6 +9,7 @@ ordinal alone; their names are the catalog's business.
 ``sentences.npy``  ``(sentences, 3)`` first position, then the character span in its document
 ``text.bin``       UTF-8, one document after another
 ``keys.faiss``     the ``keys`` view
+``ngrams.npy``     the ``ngrams`` view
 ``segment.json``   size and SHA-256 of the others; its own SHA-256 is in the catalog
 """
 
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datastore import keys
+from datastore import keys, ngrams
 from datastore.errors import CorruptDatastore
 from datastore.files import (
     TEMPORARY_PREFIX,
@@ -36,6 +37,7 @@ from datastore.files import (
     write_bytes,
 )
 from datastore.records import EncodedDocument
+from datastore.views import View
 
 FILE_NAME = "segment.json"
 
@@ -71,6 +73,8 @@ class Segment:
         self._sentences = load_array(folder / "sentences.npy")
         self._text = np.memmap(folder / "text.bin", mode="r") if self._documents[-1, 1] else np.empty(0, np.uint8)
         self.keys = keys.KeysView(folder / keys.FILE_NAME, dimension)
+        self.ngrams = ngrams.NgramsView(folder / ngrams.FILE_NAME, self.tokens, self._documents[:-1, 0])
+        self.views: tuple[View, ...] = (self.keys, self.ngrams)
         self.n_positions = len(self.tokens)
         self.n_documents = len(self._documents) - 1
 
@@ -204,10 +208,12 @@ class _Draft:
         table = np.zeros((len(pieces) + 1, 3), dtype=np.int64)
         table[1:] = np.cumsum([(len(p.tokens), len(p.text), len(p.sentences)) for p in pieces], axis=0).reshape(-1, 3)
         shifted = [p.sentences + np.array([start, 0, 0]) for p, start in zip(pieces, table[:, 0], strict=False)]
+        tokens = np.concatenate([p.tokens for p in pieces] or [np.empty(0)]).astype(token_type)
         arrays = {
-            "tokens.npy": np.concatenate([p.tokens for p in pieces] or [np.empty(0)]).astype(token_type),
+            "tokens.npy": tokens,
             "documents.npy": table,
             "sentences.npy": np.concatenate(shifted or [np.empty((0, 3))]).astype(np.int64),
+            ngrams.FILE_NAME: ngrams.entry_order(tokens, table[:-1, 0]),
         }
         for name, array in arrays.items():
             np.save(self.folder / name, array, allow_pickle=False)

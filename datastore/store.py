@@ -24,7 +24,8 @@ from datastore.catalog import LIVE, REMOVED, Catalog
 from datastore.errors import BadArrays, CorruptDatastore, UnknownDocument
 from datastore.files import check_files, load_array
 from datastore.manifest import Manifest, read_manifest
-from datastore.records import Neighbors, Place, StoredDocument, is_text
+from datastore.ngrams import Sequences, summed
+from datastore.records import Continuations, Neighbors, Occurrences, Place, StoredDocument, is_text
 from datastore.segments import Segment
 from datastore.views import LiveMask
 
@@ -108,6 +109,38 @@ class Datastore:
             raise BadArrays(f"k and n_probe must be at least 1; got k={k}, n_probe={n_probe}")
         exact = np.ascontiguousarray(queries, dtype=np.float32)
         return self._answer(lambda snapshot: _search(snapshot, exact, k, n_probe))
+
+    def continuations(
+        self,
+        contexts: Sequence[NDArray[np.integer] | Sequence[int]],
+        limits: Sequence[int] | None = None,
+    ) -> Continuations:
+        """The longest suffix of each of ``contexts`` that occurs in live documents, and the tokens that followed it.
+
+        ``limits``, at least 1 each, ask for the longest suffix of at most so many tokens, once for each: the first
+        may be large and the others shorter, to back off to. None asks once, for the longest of any length.
+
+        Raises:
+            BadArrays: a context is not one-dimensional or has negative tokens, or a limit is less than 1.
+        """
+        if limits is not None and (len(limits) == 0 or min(limits) < 1):
+            raise BadArrays(f"limits must be one or more numbers of at least 1; got {list(limits)}")
+        packed = Sequences.of(contexts)
+        caps = np.array([np.iinfo(np.int64).max] if limits is None else limits, dtype=np.int64)
+        return self._answer(lambda snapshot: _continuations(snapshot, packed, caps))
+
+    def occurrences(self, tokens: NDArray[np.integer] | Sequence[int], n: int = 100) -> Occurrences:
+        """How many times ``tokens`` occur in a row in live documents, and the first ``n`` entries where they do.
+
+        A sequence with an end-of-text token occurs nowhere: that token is the last of its document and has no entry.
+
+        Raises:
+            BadArrays: there are no tokens, some are negative, or ``n`` is negative.
+        """
+        sequence = Sequences.of([tokens])
+        if sequence.lengths[0] == 0 or n < 0:
+            raise BadArrays(f"occurrences takes at least one token and n of at least 0; got {len(tokens)} and n={n}")
+        return self._answer(lambda snapshot: _occurrences(snapshot, sequence, n))
 
     def locate(self, entries: Sequence[int] | NDArray[np.int64], epoch: int) -> list[Place] | None:
         """The document and sentence of each of ``entries``, which a search of ``epoch`` gave.
@@ -256,7 +289,12 @@ class Datastore:
             with self.catalog.read() as connection:
                 name = connection.execute(query).scalar_one_or_none()
             if name is None:
-                raise _LayoutMoved
+                if self.catalog.epoch() != snapshot.epoch:
+                    raise _LayoutMoved
+                raise CorruptDatastore(
+                    f"segment {segment} holds a document {ordinal} that the catalog does not name. "
+                    "Restore the store from a snapshot."
+                )
             snapshot.names[segment, ordinal] = name
         return snapshot.names[segment, ordinal]
 
@@ -311,6 +349,35 @@ def _search_segment(
         values[missing] = -1
         return distances, np.where(missing, -1, positions + start), values
     return distances, positions + start, values
+
+
+def _continuations(snapshot: _Snapshot, contexts: Sequences, limits: NDArray[np.int64]) -> Continuations:
+    """Lengths are the longest of all segments; counts add up."""
+    parts = [(segment.ngrams, mask) for segment, mask in zip(snapshot.segments, snapshot.masks, strict=True)]
+    longest = [view.longest(contexts, mask) for view, mask in parts]
+    lengths = np.minimum(np.max([np.zeros_like(contexts.lengths), *longest], axis=0)[:, None], limits)
+    suffixes = contexts.last(lengths)
+    counts = np.zeros(lengths.size, dtype=np.int64)
+    tallies = []
+    for (view, mask), found in zip(parts, longest, strict=True):
+        here = np.flatnonzero((found[:, None] >= lengths) & (lengths > 0))  # elsewhere the suffix occurs not at all
+        first, last = view.ranges(suffixes.rows(here))
+        counts[here] += view.counts(first, last, mask)
+        rows, tokens, token_counts = view.tally(first, last, mask)
+        tallies.append((here[rows], tokens, token_counts))
+    rows, tokens, token_counts = summed(tallies)
+    bounds = np.searchsorted(rows, np.arange(lengths.size + 1))
+    return Continuations(lengths, counts.reshape(lengths.shape), bounds, tokens, token_counts, snapshot.epoch)
+
+
+def _occurrences(snapshot: _Snapshot, sequence: Sequences, n: int) -> Occurrences:
+    count = 0
+    entries = [np.empty(0, np.int64)]
+    for segment, start, mask in zip(snapshot.segments, snapshot.starts, snapshot.masks, strict=True):
+        first, last = segment.ngrams.ranges(sequence)
+        count += int(segment.ngrams.counts(first, last, mask)[0])
+        entries.append(start + segment.ngrams.positions(int(first[0]), int(last[0]), mask, n))
+    return Occurrences(count, np.concatenate(entries)[:n], snapshot.epoch)
 
 
 def _removed_since(connection: Connection, epoch: int) -> list[tuple[str, int]]:

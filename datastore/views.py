@@ -1,8 +1,8 @@
 """What every view of a segment can do.
 
-A view answers one kind of question over the entries of one segment. Search takes the
-live mask and filters *before* it ranks: filtering a finished top-k could leave nothing. Removal
-loops over the views of a store, so that no path to a document is forgotten.
+A view answers one kind of question over the entries of one segment. Every question takes the
+live mask, and filters *before* it ranks or counts: filtering a finished top-k could leave nothing.
+Verification loops over the views of a segment, so that no path to a document is forgotten.
 """
 
 from typing import Protocol
@@ -17,12 +17,15 @@ class LiveMask:
     def __init__(self, live: NDArray[np.bool_]) -> None:
         self.flags = live
         self.bits: NDArray[np.uint8] = np.packbits(live, bitorder="little")
+        self.version = 0
+        """Grows with every change, once the change is made."""
 
     def clear(self, start: int, stop: int) -> None:
         """Take the entries ``[start, stop)`` out of service; there is no way back."""
         self.flags[start:stop] = False
         first, last = start // 8 * 8, -(-stop // 8) * 8
         self.bits[first // 8 : last // 8] = np.packbits(self.flags[first:last], bitorder="little")
+        self.version += 1
 
     @classmethod
     def all(cls, n: int) -> "LiveMask":
@@ -31,14 +34,18 @@ class LiveMask:
 
 
 class View(Protocol):
-    """One way to search a segment. ``n`` is the number of its positions, ``d`` the key's dimension."""
+    """One way to search a segment."""
+
+    def holds(self, start: int, stop: int) -> int:
+        """How many entries with a position in ``[start, stop)`` this view's files still hold, live or not."""
+        ...
+
+
+class NeighborsView(View, Protocol):
+    """A view that answers with the entries nearest to a key."""
 
     def search(
         self, queries: NDArray[np.float32], k: int, n_probe: int, live: LiveMask
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Squared distances and positions, ``(q, k)``, in the order (distance, position); -1 where there are fewer."""
-        ...
-
-    def holds(self, start: int, stop: int) -> int:
-        """How many entries with a position in ``[start, stop)`` this view's files still hold, live or not."""
         ...

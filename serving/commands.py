@@ -1,6 +1,7 @@
 """The command ``silo serve``. Imports what is heavy only when it runs."""
 
 import ipaddress
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,14 @@ def serve(
 
     engine = Engine(Silo.open(model, datastore, device=device))
     server = listen(create_app(engine), host, port)
+
+    def stop(*_: object) -> None:
+        """Threads inside the LM when Python ends would take the process down with a crash: end them first."""
+        engine.close()
+        raise SystemExit(0)
+
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, stop)
     typer.echo(welcome(engine.model_name, host, port_of(server)), color=False)
     try:
         server.run()

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from datastore.errors import UnknownDocument
 from datastore.records import StoredDocument
-from serving.errors import Busy, NoDatastore, UnknownModel
+from serving.errors import Busy, NoDatastore, Stopping, UnknownModel
 from serving.protocols import Generation, Model, Prompt, Receipt, Store
 from silo import __version__
 from silo.attribution import GeneratedToken, TokenSource
@@ -59,6 +59,7 @@ class Engine:
         self._turns = _Turns()
         self._slots = threading.BoundedSemaphore(slots)
         self._n_slots = slots
+        self._is_closed = False
         self.now = clock
         self.started = clock()
 
@@ -102,8 +103,9 @@ class Engine:
         """Check the prompts and hold a slot for them; close what is returned.
 
         ``has_left`` is asked before every token whether anybody still waits for it.
-        Raises Busy when every slot is taken, and PromptTooLong or BadRequest by the prompt.
+        Raises Busy when every slot is taken, Stopping after ``close``, and PromptTooLong or BadRequest by the prompt.
         """
+        self._check_open()
         if not self._slots.acquire(blocking=False):
             raise Busy(f"{self._n_slots} requests are being answered, which is the limit; try again in a second")
         try:
@@ -112,7 +114,18 @@ class Engine:
         except BaseException:
             self._slots.release()
             raise
-        return Run(generations, self._turns, self._slots, has_left)
+        return Run(generations, self._turns, self._slots, has_left, self._check_open)
+
+    def close(self) -> None:
+        """End the completions that are being made at their next token, with Stopping, and begin no more.
+
+        Waits for nothing, so a signal may call it.
+        """
+        self._is_closed = True
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise Stopping("the server is being stopped; ask again when it is back")
 
     def document(self, id: str) -> StoredDocument:  # noqa: A002
         """Facts and state of a document. Raises UnknownDocument, and NoDatastore where there is none."""
@@ -156,22 +169,26 @@ class Run:
         turns: "_Turns",
         slots: threading.Semaphore,
         has_left: Callable[[], bool],
+        check_open: Callable[[], None],
     ) -> None:
         self.generations = generations
         self._turns = turns
         self._slots = slots
         self._has_left = has_left
+        self._check_open = check_open
         self._is_closed = False
 
     def tokens(self, generation: Generation) -> Iterator[GeneratedToken]:
         """The tokens of one of ``generations``, each made in a turn of its own.
 
-        Ends early when the client has left. Closing this iterator closes the generation.
+        Ends early when the client has left, and with Stopping when the engine is closed.
+        Closing this iterator closes the generation.
         """
         steps = iter(generation)
         try:
             while not self._has_left():
                 with self._turns.turn():
+                    self._check_open()
                     token = next(steps, None)
                 if token is None:
                     return

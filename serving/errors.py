@@ -4,7 +4,9 @@
     ├── BadBody                the body of a request is not the JSON that was expected
     ├── UnknownModel           a request names a model that is not served here
     ├── NoDatastore            a request is about documents, and the server has no datastore
-    └── Busy                   as many requests are being answered as the server takes
+    ├── Busy                   as many requests are being answered as the server takes
+    ├── Stopping               the server is being stopped
+    └── CannotListen           the address is taken, or is none of this machine's
 
 Each message says what was expected, what arrived, and what to do next.
 How they look over HTTP is decided in ``serving.problems``.
@@ -47,3 +49,11 @@ class NoDatastore(ServingError):
 
 class Busy(ServingError):
     """As many requests are being answered as the server takes."""
+
+
+class Stopping(ServingError):
+    """The server is being stopped."""
+
+
+class CannotListen(ServingError):
+    """The address is taken, or is none of this machine's."""

@@ -16,7 +16,7 @@ from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from datastore.errors import UnknownDocument, WriterBusy
-from serving.errors import BadBody, Busy, Fault, NoDatastore, UnknownModel
+from serving.errors import BadBody, Busy, Fault, NoDatastore, Stopping, UnknownModel
 from silo.errors import BadRequest, PromptTooLong
 
 MEDIA_TYPE = "application/problem+json"
@@ -72,6 +72,8 @@ def problem_of(error: Exception) -> Problem:
             return Problem(404, "no_datastore", str(error))
         case Busy():
             return Problem(429, "too_many_requests", str(error), headers={"Retry-After": "1"})
+        case Stopping():
+            return Problem(503, "stopping", str(error), headers={"Retry-After": "1"})
         case WriterBusy():
             return Problem(503, "datastore_busy", str(error), headers={"Retry-After": "1"})
         case HTTPException():
@@ -81,9 +83,9 @@ def problem_of(error: Exception) -> Problem:
 
 
 def describe(error: Exception, problem: Problem) -> dict[str, Any]:
-    """The document of ``problem``, under a name of its own; the error is logged if the server is to blame."""
+    """The document of ``problem``, under a name of its own; the error is logged if something is broken."""
     instance = uuid.uuid4().urn
-    if problem.status >= 500:
+    if problem.status >= 500 and problem.status != HTTPStatus.SERVICE_UNAVAILABLE:
         logger.error("%s: %s", instance, type(error).__name__, exc_info=error)
     return problem.to_json(instance)
 

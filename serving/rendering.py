@@ -16,6 +16,9 @@ from silo.sentences import sentence_spans
 MAX_SOURCE_CHARACTERS = 300
 """Of a source sentence: enough to recognize it by."""
 
+MAX_SHOWN_SOURCES = 16
+"""Of a generated sentence. It may have hundreds, and each that is shown is looked up."""
+
 LOWEST_LOGPROB = -9999.0
 """Stands for minus infinity, which JSON has not; the OpenAI API uses the same number."""
 
@@ -75,15 +78,20 @@ class SentenceFeed:
 def annotation_json(sentence: AttributedSentence, passage_of: PassageOf) -> dict[str, Any]:
     """A generated sentence with its sources; their masses and the parametric one sum to one.
 
-    A source that has left the datastore keeps its mass, so that the sum stays true, and shows
-    nothing but the id that it was known by.
+    Sources come by falling mass, every one with its document and mass; the first ``MAX_SHOWN_SOURCES``
+    are shown in full. One of those that has left the datastore keeps its mass, so that the sum stays
+    true, and shows nothing but the id that it was known by.
     """
+    shown, rest = sentence.sources[:MAX_SHOWN_SOURCES], sentence.sources[MAX_SHOWN_SOURCES:]
     return {
         "type": "silo_attribution",
         "start_index": sentence.start,
         "end_index": sentence.end,
         "parametric_mass": sentence.parametric_mass,
-        "sources": [_source_json(source, passage_of(source)) for source in sentence.sources],
+        "sources": [
+            *(_source_json(source, passage_of(source)) for source in shown),
+            *({"document_id": source.document, "mass": source.mass} for source in rest),
+        ],
     }
 
 

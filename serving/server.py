@@ -11,6 +11,7 @@ import waitress
 
 from serving.bodies import MAX_BODY_BYTES
 from serving.engine import DEFAULT_SLOTS
+from serving.errors import CannotListen
 
 N_SPARE_THREADS = 4
 
@@ -28,18 +29,23 @@ class Server(Protocol):
 
 
 def listen(app: Callable[..., Any], host: str, port: int) -> Server:
-    """A server on ``host``; port 0 takes a free one. Raises OSError where the port is taken."""
-    return waitress.create_server(
-        app,
-        host=host,
-        port=port,
-        threads=DEFAULT_SLOTS + N_SPARE_THREADS,
-        # Reads on while a request is answered, which is how it notices that the client left.
-        channel_request_lookahead=1,
-        # Over our own limit the application answers, with a problem; far over it waitress hangs up.
-        max_request_body_size=16 * MAX_BODY_BYTES,
-        ident=None,
-    )
+    """A server on ``host``; port 0 takes a free one. Raises CannotListen."""
+    try:
+        return waitress.create_server(
+            app,
+            host=host,
+            port=port,
+            threads=DEFAULT_SLOTS + N_SPARE_THREADS,
+            # Reads on while a request is answered, which is how it notices that the client left.
+            channel_request_lookahead=1,
+            # Over our own limit the application answers, with a problem; far over it waitress hangs up.
+            max_request_body_size=16 * MAX_BODY_BYTES,
+            ident=None,
+        )
+    except (OSError, ValueError) as error:
+        raise CannotListen(
+            f"cannot listen on {host!r}, port {port}: {error}. Name another address with --host, or port with --port."
+        ) from error
 
 
 def port_of(server: Server) -> int:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from silo.errors import BadDocument
 
 MAX_ID_CHARACTERS = 512
-MAX_TEXT_BYTES = 256 * 1024 * 1024
+MAX_TEXT_BYTES = 64 * 1024 * 1024
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 

@@ -56,8 +56,11 @@ class LanguageModel:
         """Load a checkpoint from a folder, or a model from a hub by its id; no code of its own is run.
 
         Raises:
-            BadCheckpoint: it cannot be loaded.
+            BadCheckpoint: it cannot be loaded, or the device is not to be had.
         """
+        _check_device(device)
+        if not Path(model).exists() and str(model).count("/") != 1:
+            raise BadCheckpoint(f"{model} is neither a checkpoint folder nor a hub id of the form owner/name.")
         transformers_logging.disable_progress_bar()
         tokenizer = load_tokenizer(model)
         try:
@@ -117,10 +120,10 @@ class LanguageModel:
             raise BadCheckpoint(
                 f"the tokenizer of {self.name!r} has {len(self.tokenizer):,} tokens, its LM only {self.vocab_size:,}"
             )
-        probe = torch.tensor([[self.opening, self.boundary]], device=self.device)
+        probe = torch.tensor([[self.opening, self.vocab_size // 3, self.vocab_size // 2]], device=self.device)
         with torch.inference_mode():
             logits = self.model(input_ids=probe, use_cache=False).logits
-            agrees = torch.allclose(self._head(self.contexts(probe)), logits, atol=1e-4, rtol=1e-4)
+            agrees = torch.allclose(self._head(self.contexts(probe)), logits, atol=1e-7, rtol=1e-5)
         if not agrees:
             raise BadCheckpoint(
                 f"{type(self.model).__name__} does more to its last hidden state than multiply it by its output matrix "
@@ -143,6 +146,13 @@ class Decoder:
             out = lm._body(input_ids=ids, past_key_values=self._cache, use_cache=True)
             context = out.last_hidden_state[0, -1]
             return context, lm.logprobs(context)
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise BadCheckpoint(f"torch cannot use the device {device!r}: {error}. Try --device cpu.") from None
 
 
 def _window_starts(length: int, window: int) -> list[int]:

@@ -19,7 +19,7 @@ class Candidates:
     """What the neighbors propose: each token once, with its share of p_kNN."""
 
     tokens: Int[np.ndarray, " c"]
-    """Increasing."""
+    """Those of nearer neighbors first."""
     logprobs: Float[np.ndarray, " c"]
     """Natural log of p_kNN; their exponentials sum to one."""
 
@@ -34,15 +34,16 @@ def neighbor_logprobs(squared_distances: Float[np.ndarray, " k"], temperature: f
 
 
 def candidates(values: Int[np.ndarray, " k"], shares: Float[np.ndarray, " k"]) -> Candidates:
-    """Add up the shares of neighbors with the same value. ``shares`` are log-probabilities, -inf where missing."""
-    found = np.isfinite(shares)
-    order = np.argsort(values[found], kind="stable")
-    by_token = values[found][order]
-    first = np.flatnonzero(np.diff(by_token, prepend=-1))
-    tokens = by_token[first]
-    sums = np.add.reduceat(np.exp(shares[found][order]), first) if len(first) else np.empty(0)
-    with np.errstate(divide="ignore"):  # a neighbor so far that its share is below the smallest float
-        return Candidates(tokens, np.log(sums))
+    """Add up the shares of neighbors with the same value. ``shares`` are log-probabilities, -inf where missing.
+
+    A neighbor so far that its share is below the smallest float proposes nothing. A plain loop: over a few dozen
+    neighbors it is several times as fast as sorting arrays.
+    """
+    sums: dict[int, float] = {}
+    for token, share in zip(values.tolist(), np.exp(shares).tolist(), strict=True):
+        if share > 0:
+            sums[token] = sums.get(token, 0.0) + share
+    return Candidates(np.array(list(sums), dtype=np.int64), np.log(np.array(list(sums.values()), dtype=np.float64)))
 
 
 def interpolate(

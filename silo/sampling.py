@@ -12,7 +12,8 @@ def choose(logprobs: Float[np.ndarray, " vocabulary"], temperature: float, top_p
     """
     if temperature == 0:
         return int(np.argmax(logprobs))
-    scaled = (logprobs - logprobs.max()) / temperature
+    with np.errstate(over="ignore"):  # at a temperature close to 0 all but the likeliest fall to minus infinity
+        scaled = (logprobs - logprobs.max()) / temperature
     weights = np.exp(scaled)
     weights /= weights.sum()
     if top_p >= 1:

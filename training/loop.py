@@ -69,7 +69,8 @@ def build_model(recipe: ModelRecipe, n_vocabulary: int, boundary: int, seed: int
         tie_word_embeddings=True,
         bos_token_id=boundary,
         eos_token_id=boundary,
-        pad_token_id=boundary,
+        # No pad token: torch would keep its embedding, the one that opens every text, from learning.
+        pad_token_id=None,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

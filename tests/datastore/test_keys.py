@@ -89,6 +89,28 @@ def test_a_row_does_not_depend_on_the_batch_that_it_comes_in(view_of, k):
         same_bits(alone, (together[0][i : i + 1], together[1][i : i + 1]))
 
 
+def test_the_lists_that_a_row_looks_into_do_not_depend_on_the_batch_either(view_of):
+    """Of two lists at one distance rounding picks, and a matrix product rounds by the shape of the batch."""
+    random = np.random.default_rng(6)
+    half = random.normal(size=(32, 256)) + 5
+    centroids = np.concatenate([half, half + random.normal(size=half.shape) / 10]).astype(np.float32)
+    pair = random.integers(0, 32, 200)
+    queries = (centroids[pair] + centroids[pair + 32]) / 2
+    view = view_of(centroids.astype(np.float16), np.arange(64), centroids)
+
+    def rows_that_differ() -> int:
+        together = view.search(queries, 1, 1, LiveMask.all(64))[1]
+        alone = [view.search(query[None], 1, 1, LiveMask.all(64))[1] for query in queries]
+        return int((together != np.concatenate(alone)).sum())
+
+    assert rows_that_differ() == 0
+    threshold, faiss.cvar.distance_compute_blas_threshold = faiss.cvar.distance_compute_blas_threshold, 20
+    try:
+        assert rows_that_differ() > 0, "the control: with FAISS's own threshold some rows differ"
+    finally:
+        faiss.cvar.distance_compute_blas_threshold = threshold
+
+
 def test_only_rows_with_a_tie_at_rank_k_are_scanned_again(view_of, monkeypatch):
     keys = np.zeros((64, DIMENSION), np.float16)
     keys[32:, 0] = np.arange(1, 33)

@@ -5,6 +5,9 @@ import json
 import pytest
 from flask.testing import FlaskClient
 
+from serving.rendering import annotation_json
+from silo.attribution import AttributedSentence, TokenSource
+
 ASKED = {"prompt": "a", "max_tokens": 11, "attributions": True}
 WHOLE = "The court ruled. It was late. Näheres folgt."
 
@@ -52,6 +55,20 @@ def test_at_most_300_characters_of_a_source_sentence_are_shown(web: FlaskClient)
     source = _annotations(web)[0]["sources"][1]
     assert source["text"].startswith("It was late. xxx")
     assert len(source["text"]) == 300
+
+
+def test_the_16_largest_sources_are_looked_up_and_the_others_keep_document_and_mass(engine):
+    sources = tuple(TokenSource("opinion", i % 2, (20 - i) / 420) for i in range(20))
+    looked_up = []
+
+    def passage_of(source: TokenSource):
+        looked_up.append(source)
+        return engine.passage(source)
+
+    shown = annotation_json(AttributedSentence(0, 9, 0.5, sources), passage_of)["sources"]
+    assert tuple(looked_up) == sources[:16]
+    assert all(source["text"] for source in shown[:16])
+    assert shown[16:] == [{"document_id": "opinion", "mass": source.mass} for source in sources[16:]]
 
 
 def test_no_annotations_come_unasked(web: FlaskClient):

@@ -6,6 +6,8 @@ import sys
 import pytest
 
 from serving.commands import welcome
+from serving.errors import CannotListen
+from serving.server import listen
 
 
 def test_the_welcome_names_the_address_and_a_request_to_try():
@@ -28,3 +30,15 @@ def test_naming_the_command_loads_nothing_heavy():
     code = "import sys, serving.commands; print(sorted({'flask', 'torch', 'waitress', 'pydantic'} & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+def test_an_address_that_cannot_be_had_is_named(app, monkeypatch):
+    with pytest.raises(CannotListen, match=r"'no\.such\.host\.invalid', port 80: .*Name another"):
+        listen(app, "no.such.host.invalid", 80)
+
+    def refuse(*_, **__):  # the real one leaves sockets open for the collector when it fails
+        raise OSError(98, "Address already in use")
+
+    monkeypatch.setattr("waitress.create_server", refuse)
+    with pytest.raises(CannotListen, match=r"'127\.0\.0\.1', port 8000: .*in use"):
+        listen(app, "127.0.0.1", 8000)

@@ -17,6 +17,7 @@ from silo.corpora import write_documents
 from silo.documents import Document
 from training.config import AdmissionRecipe, DataRecipe
 from training.errors import BadOutput, Diverged, NothingAdmitted
+from training.loop import build_model
 from training.pipeline import UNFINISHED_SUFFIX, train_checkpoint
 
 SECRET = "snarkwhistle"
@@ -257,3 +258,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(r
     with pytest.raises(Diverged, match=r"the loss of step 6 is nan; lower optimizer\.learning_rate"):
         train_checkpoint(recipe, data=data, out=tmp_path / "out")
     assert (unfinished(tmp_path / "out") / "state.safetensors").exists()
+
+
+def test_the_token_that_opens_every_text_learns_as_the_others_do(recipe):
+    model = build_model(recipe.model, 320, 0, seed=1)
+    embedding = model.get_input_embeddings()
+    embedding(torch.tensor([0])).sum().backward()
+    assert embedding.weight.grad[0].abs().sum() > 0

@@ -1,0 +1,326 @@
+"""The ``ngrams`` view: the longest run of a context's last tokens that occurs in a segment, and what followed it.
+
+Works on token arrays and positions; knows no documents but where they begin, and nothing of text. This is the
+∞-gram of Liu et al. (2024), over the *entries* of a segment: position *p* stands for the tokens of its document
+up to *p*, and has the token at *p + 1* as its value. Hence two rules:
+
+- A match never crosses into another document: what lies before its first token is nothing.
+- The last token of a document, its end of text, is a value and never a key. So every occurrence has one
+  continuation, and a sequence that ends with an end-of-text token, or has one inside, occurs nowhere.
+
+``ngrams.npy`` ``(entries,)``, int32: the positions that have an entry, ordered by their tokens read *backward*,
+where a run that ends at the start of its document comes before those that go on. It is the suffix array of the
+reversed text. So the entries that share a context's last *m* tokens lie side by side for every *m*, around the one
+place where the context itself would stand: one binary search finds the longest suffix, as the longer of the
+matches with the two entries beside that place.
+
+The file is a function of the segment's tokens alone. A removal leaves it as it is: the ranks of dead entries are
+listed once for each change of the live mask, and every question subtracts them by binary search: the neighbors of a
+place are its live neighbors, and a count is the length of a range less the dead ranks within. The answer is, to the
+integer, that of a segment which never had the document.
+
+Why binary search over the whole batch at once: a step costs about as much for hundreds of contexts as for one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydivsufsort import divsufsort
+
+from datastore.errors import BadArrays, CorruptDatastore
+from datastore.files import load_array
+from datastore.views import LiveMask
+
+FILE_NAME = "ngrams.npy"
+_LARGE = 1 << 13
+"""Ranges with at least this many entries are tallied one by one, and remembered until the live mask changes."""
+_MAX_REMEMBERED = 1 << 10
+_STEP = 128
+"""How many entries a step of a search looks at, at least, however few the sequences."""
+_TALLY_ENTRIES = 1 << 20
+"""How many entries of smaller ranges are gathered at a time."""
+
+Tally = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+"""Rows, tokens and counts, ``(t,)`` each, in the order (row, token), each pair once."""
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Token sequences of any lengths, end to end."""
+
+    tokens: NDArray[np.int64]
+    """One more follows the last sequence, so that there is always one to look at."""
+    ends: NDArray[np.int64]
+    """``(q,)``: one past the last token of each sequence in ``tokens``."""
+    lengths: NDArray[np.int64]
+    """``(q,)``."""
+
+    @classmethod
+    def of(cls, sequences: Sequence[NDArray[np.integer] | Sequence[int]]) -> "Sequences":
+        """Pack ``sequences``. Raises BadArrays unless each is one-dimensional, of whole numbers that are not negative.
+
+        Tokens beyond the vocabulary are fine; they occur nowhere.
+        """
+        arrays = [np.asarray(sequence) for sequence in sequences]
+        for array in arrays:
+            if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
+                raise BadArrays(f"token sequences must be (n,) whole numbers; got shape {array.shape}, {array.dtype}")
+        lengths = np.array([len(array) for array in arrays], dtype=np.int64)
+        tokens = np.concatenate([*(array.astype(np.int64) for array in arrays), np.zeros(1, np.int64)])
+        if tokens.min() < 0:
+            raise BadArrays(f"tokens must not be negative; got {tokens.min()}")
+        return cls(tokens, np.cumsum(lengths), lengths)
+
+    def last(self, lengths: NDArray[np.int64]) -> "Sequences":
+        """The last ``lengths`` ``(q, m)`` tokens of each sequence, as ``q * m`` sequences."""
+        return Sequences(self.tokens, np.repeat(self.ends, lengths.shape[1]), lengths.ravel())
+
+    def rows(self, rows: NDArray[np.int64]) -> "Sequences":
+        """The sequences at ``rows`` ``(r,)``."""
+        return Sequences(self.tokens, self.ends[rows], self.lengths[rows])
+
+
+def entry_order(tokens: NDArray[np.integer], starts: NDArray[np.int64]) -> NDArray[np.int32]:
+    """The array of ``ngrams.npy`` for a segment's ``tokens`` ``(n,)``, of documents that begin at ``starts`` ``(d,)``.
+
+    Raises:
+        BadArrays: there are more positions than an int32 holds.
+    """
+    n = len(tokens)
+    if n > np.iinfo(np.int32).max:
+        raise BadArrays(f"a segment of {n:,} positions has no n-grams view; the most is {np.iinfo(np.int32).max:,}")
+    if n == 0:
+        return np.empty(0, np.int32)
+    # The ends of documents become the smallest symbol: read backward, each stops the document that comes after it.
+    symbols = tokens.astype(np.int64) + 1
+    symbols[np.append(starts[1:], n) - 1] = 0
+    ranked = divsufsort(np.ascontiguousarray(symbols[::-1]))
+    return (n - 1 - ranked[len(starts) :]).astype(np.int32)
+
+
+class NgramsView:
+    """The array at ``path``, memory-mapped and never written. Its SHA-256 must have been checked before.
+
+    ``tokens`` ``(n,)`` are the segment's and ``starts`` ``(d,)`` the first positions of its documents.
+
+    Raises:
+        CorruptDatastore: the array does not have one int32 for each entry.
+    """
+
+    def __init__(self, path: Path, tokens: NDArray[Any], starts: NDArray[np.int64]) -> None:
+        self._order: NDArray[np.int32] = np.asarray(load_array(path))  # a plain array over the same pages: less to do
+        self._tokens = np.asarray(tokens)
+        self._starts = np.ascontiguousarray(starts)
+        self.n_entries = len(tokens) - len(starts)
+        if self._order.dtype != np.int32 or self._order.shape != (self.n_entries,):
+            raise CorruptDatastore(
+                f"{path} should hold {self.n_entries} int32 positions; it holds {self._order.shape} {self._order.dtype}"
+            )
+        self._known: tuple[LiveMask, int, _Living] | None = None
+
+    def longest(self, sequences: Sequences, live: LiveMask) -> NDArray[np.int64]:
+        """``(q,)``: how many of each sequence's last tokens occur in a row before a live entry; 0 where none does."""
+        living = self._living(live)
+        n_live = self.n_entries - len(living.dead)
+        if n_live == 0:
+            return np.zeros_like(sequences.lengths)
+        rank, matched_below, matched_above = self._bisect(sequences, np.zeros(len(sequences.ends), dtype=bool))
+        if len(living.dead) == 0:
+            return np.maximum(matched_below, matched_above)
+        above = rank - living.n_dead_below(rank)
+        best = np.zeros_like(sequences.lengths)
+        for nth in (above - 1, above):
+            is_there = (nth >= 0) & (nth < n_live)
+            positions = self._positions(living.rank(np.where(is_there, nth, 0)))
+            matched, _ = self._compare(positions, sequences, np.zeros_like(rank))
+            best = np.maximum(best, np.where(is_there, matched, 0))
+        return best
+
+    def ranges(self, sequences: Sequences) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """First and last ranks, ``(q,)`` each, half-open, of the entries that each sequence ends at, live or not.
+
+        An empty sequence ends nowhere.
+        """
+        q = len(sequences.ends)
+        twice = Sequences(sequences.tokens, np.tile(sequences.ends, 2), np.tile(sequences.lengths, 2))
+        rank, _, _ = self._bisect(twice, np.arange(2 * q) >= q)
+        return rank[:q], np.where(sequences.lengths > 0, rank[q:], rank[:q])
+
+    def counts(self, first: NDArray[np.int64], last: NDArray[np.int64], live: LiveMask) -> NDArray[np.int64]:
+        """How many live entries each range of ranks has."""
+        living = self._living(live)
+        found: NDArray[np.int64] = (last - first) - (living.n_dead_below(last) - living.n_dead_below(first))
+        return found
+
+    def positions(self, first: int, last: int, live: LiveMask, n: int) -> NDArray[np.int64]:
+        """The ``n`` lowest positions, in order, of the live entries in a range of ranks; all where there are fewer."""
+        found = self._positions(np.arange(first, last))
+        found = found[live.flags[found]]
+        if len(found) > n:
+            found = np.partition(found, n)[:n] if n else found[:0]
+        return np.sort(found)
+
+    def tally(self, first: NDArray[np.int64], last: NDArray[np.int64], live: LiveMask) -> Tally:
+        """The values of the live entries in each range of ranks; rows are indices into ``first``."""
+        distinct, numbers = np.unique(np.stack([first, last], axis=1), axis=0, return_inverse=True)
+        sizes = distinct[:, 1] - distinct[:, 0]
+        large = np.flatnonzero(sizes >= _LARGE)
+        small = np.flatnonzero((sizes > 0) & (sizes < _LARGE))
+        chunks = np.split(small, np.flatnonzero(np.diff(np.cumsum(sizes[small]) // _TALLY_ENTRIES)) + 1)
+        parts = [self._tally_one(number, distinct[number], live) for number in large.tolist()]
+        parts += [self._tally_many(chunk, distinct[chunk, 0], sizes[chunk], live) for chunk in chunks if len(chunk)]
+        return _spread(summed(parts), numbers.ravel(), len(distinct))
+
+    def holds(self, start: int, stop: int) -> int:
+        """As ``View.holds``."""
+        return int(((self._order >= start) & (self._order < stop)).sum())
+
+    def _tally_one(self, number: int, ranks: NDArray[np.int64], live: LiveMask) -> Tally:
+        known = self._living(live).tallies
+        first, last = int(ranks[0]), int(ranks[1])
+        if (found := known.get((first, last))) is None:
+            positions = self._positions(np.arange(first, last))
+            counts = np.bincount(self._tokens[positions[live.flags[positions]] + 1])
+            tokens = np.flatnonzero(counts)
+            found = tokens, counts[tokens]
+            if len(known) < _MAX_REMEMBERED:
+                known[first, last] = found
+        return np.full(len(found[0]), number), *found
+
+    def _tally_many(
+        self, numbers: NDArray[np.int64], first: NDArray[np.int64], sizes: NDArray[np.int64], live: LiveMask
+    ) -> Tally:
+        before = np.cumsum(sizes) - sizes
+        positions = self._positions(np.arange(sizes.sum()) + np.repeat(first - before, sizes))
+        rows = np.repeat(numbers, sizes)
+        is_live = live.flags[positions]
+        keys, counts = np.unique(
+            _joined(rows[is_live], self._tokens[positions[is_live] + 1].astype(np.int64)), return_counts=True
+        )
+        return (*_parted(keys), counts)
+
+    def _positions(self, ranks: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self._order[ranks].astype(np.int64)
+
+    def _living(self, live: LiveMask) -> "_Living":
+        """What is known of the mask, made anew when it has changed."""
+        version = live.version  # read first: a change in between only makes the list be made again
+        if self._known is None or self._known[0] is not live or self._known[1] != version:
+            self._known = live, version, _Living(np.flatnonzero(~live.flags[self._order]))
+        return self._known[2]
+
+    def _bisect(
+        self, sequences: Sequences, is_after: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """The rank before which each sequence belongs, and how many tokens it shares with the entries on both sides.
+
+        Entries that the sequence ends at come after that rank; where ``is_after``, before it. The tokens which both
+        ends of a range share need not be compared again (Manber and Myers, 1993).
+        """
+        below, above = np.full_like(sequences.ends, -1), np.full_like(sequences.ends, self.n_entries)
+        matched_below, matched_above = np.zeros_like(below), np.zeros_like(below)
+        # A small batch tries several ranks of each range in a step, since a step costs the same for hundreds.
+        n_tries = max(1, min(31, _STEP // max(1, len(below))))
+        tries = np.arange(1, n_tries + 1)
+        while len(rows := np.flatnonzero(above - below > 1)):
+            gaps = above[rows] - below[rows]
+            ranks = below[rows, None] + np.maximum(1, gaps[:, None] * tries // (n_tries + 1))
+            known = np.minimum(matched_below[rows], matched_above[rows])
+            which = np.repeat(rows, n_tries)
+            matched, order = self._compare(
+                self._positions(ranks.ravel()), sequences.rows(which), np.repeat(known, n_tries)
+            )
+            is_below = np.where(is_after[which], order <= 0, order < 0).reshape(-1, n_tries)
+            matched = matched.reshape(-1, n_tries)
+            n_below = is_below.sum(axis=1)  # they come first in each row
+            down, up = np.flatnonzero(n_below > 0), np.flatnonzero(n_below < n_tries)
+            below[rows[down]] = ranks[down, n_below[down] - 1]
+            matched_below[rows[down]] = matched[down, n_below[down] - 1]
+            above[rows[up]] = ranks[up, n_below[up]]
+            matched_above[rows[up]] = matched[up, n_below[up]]
+        return above, matched_below, matched_above
+
+    def _compare(
+        self,
+        positions: NDArray[np.int64],
+        sequences: Sequences,
+        matched: NDArray[np.int64],
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """How many tokens before and at each position match a sequence's last ones, ``matched`` of them known to.
+
+        And the order of the two: -1 where the entry comes first, 0 where the sequence ends at it, 1 otherwise.
+        """
+        room = positions + 1 - self._starts[np.searchsorted(self._starts, positions, side="right") - 1]
+        stops = np.minimum(sequences.lengths, room)
+        matched = matched.copy()
+        rows = np.arange(len(positions))
+        width = 4
+        while len(rows):
+            depth = matched[rows, None] + np.arange(width)
+            ours = self._tokens.take(positions[rows, None] - depth, mode="clip")
+            theirs = sequences.tokens.take(sequences.ends[rows, None] - 1 - depth, mode="clip")
+            ends = np.ones((len(rows), width + 1), dtype=bool)
+            ends[:, :-1] = (ours != theirs) | (depth >= stops[rows, None])
+            n = ends.argmax(axis=1)
+            matched[rows] += n
+            rows = rows[n == width]
+            width = min(2 * width, 64)
+        ours = self._tokens.take(positions - matched, mode="clip").astype(np.int64)
+        theirs = sequences.tokens.take(sequences.ends - 1 - matched, mode="clip")
+        order = np.where(matched == room, -1, np.sign(ours - theirs))
+        return matched, np.where(matched == sequences.lengths, 0, order)
+
+
+class _Living:
+    """What one version of a live mask means for the ranks: the dead ones in order, and tallies made since."""
+
+    def __init__(self, dead: NDArray[np.int64]) -> None:
+        self.dead = dead
+        self.tallies: dict[tuple[int, int], tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
+        """Tokens and counts of large ranges. They know removed documents, so they go when the mask changes."""
+        self._n_live_below = dead - np.arange(len(dead))
+
+    def n_dead_below(self, ranks: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many dead ranks are less than each of ``ranks``."""
+        return np.searchsorted(self.dead, ranks, side="left")
+
+    def rank(self, nth: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The rank of the ``nth`` live entry, counted from 0."""
+        ranks: NDArray[np.int64] = nth + np.searchsorted(self._n_live_below, nth, side="right")
+        return ranks
+
+
+def summed(parts: Sequence[Tally]) -> Tally:
+    """One tally of several: counts of the same row and token add up."""
+    if len(parts) == 1:
+        return parts[0]
+    empty = np.empty(0, np.int64)
+    rows, tokens, counts = (np.concatenate([empty, *(part[i] for part in parts)]) for i in range(3))
+    keys = _joined(rows, tokens)
+    order = np.argsort(keys, kind="stable")
+    keys, counts = keys[order], counts[order]
+    firsts = np.flatnonzero(np.diff(keys, prepend=-1))
+    return (*_parted(keys[firsts]), np.add.reduceat(counts, firsts) if len(firsts) else empty)
+
+
+def _spread(tally: Tally, numbers: NDArray[np.int64], n: int) -> Tally:
+    """A tally whose row *i* is row ``numbers[i]`` of ``tally``, which has ``n``."""
+    rows, tokens, counts = tally
+    bounds = np.searchsorted(rows, np.arange(n + 1))
+    first, sizes = bounds[numbers], bounds[numbers + 1] - bounds[numbers]
+    before = np.cumsum(sizes) - sizes
+    taken = np.arange(sizes.sum()) + np.repeat(first - before, sizes)
+    return np.repeat(np.arange(len(numbers)), sizes), tokens[taken], counts[taken]
+
+
+def _joined(rows: NDArray[np.int64], tokens: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Row and token in one number; tokens are below 2**32."""
+    return (rows << 32) | tokens
+
+
+def _parted(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    return keys >> 32, keys & 0xFFFFFFFF
