@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     Connection,
     Engine,
@@ -81,6 +82,22 @@ optouts = Table(
     Column("receipt", String, nullable=False),
 )
 
+suppressions = Table(
+    "suppressions",
+    _schema,
+    Column("number", Integer, primary_key=True),
+    Column("digest", String, nullable=False, index=True),
+    Column("n_fingerprints", Integer, nullable=False),
+)
+
+suppressed_fingerprints = Table(
+    "suppressed_fingerprints",
+    _schema,
+    Column("fingerprint", BigInteger, primary_key=True),
+    Column("suppression", Integer, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
 
 class Catalog:
     """The catalog in ``folder``. Read with ``read``; the only way to change it is ``change``."""
@@ -92,6 +109,7 @@ class Catalog:
         self.shared_epoch = Epoch(folder)
         self._reader = _engine(path, "BEGIN")
         self._writer = _engine(path, "BEGIN IMMEDIATE")
+        self._is_complete = False
 
     @staticmethod
     def create(folder: Path) -> None:
@@ -123,6 +141,13 @@ class Catalog:
         with self.shared_epoch.change(self.epoch), self._writer.begin() as connection:
             yield connection
             connection.execute(update(state).values(epoch=state.c.epoch + 1))
+
+    def complete(self) -> None:
+        """Make the tables that the catalog of an earlier version lacks."""
+        if not self._is_complete:
+            with self._writer.begin() as connection:
+                _schema.create_all(connection)
+            self._is_complete = True
 
     def epoch(self) -> int:
         """How many changes were committed since the store was made."""

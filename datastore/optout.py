@@ -1,8 +1,9 @@
 """Opting a document out: in force, durably, for every process, before the receipt is returned.
 
-One transaction takes the document out of service, bars its text from coming back, and stores
-the receipt. When it commits (WAL, ``synchronous=FULL``) the removal survives a power loss, and the shared
-epoch sends every reader back to the catalog before its next search is answered. Asking again returns the same receipt.
+One transaction takes the document out of service, bars its text from coming back (its fingerprints stay, see
+``fingerprints``), and stores the receipt. When it commits (WAL, ``synchronous=FULL``) the removal survives a power
+loss, and the shared epoch sends every reader back to the catalog before its next search is answered. Asking again
+returns the same receipt.
 """
 
 import json
@@ -18,6 +19,7 @@ from datastore.records import is_text
 from datastore.signing import FILE_NAME as KEY_FILE
 from datastore.signing import fresh_salt, load_key, public_hex
 from datastore.store import Datastore
+from datastore.suppression import Marks, suppress
 
 
 def opt_out(store: Datastore, document: str, *, now: datetime) -> Receipt:
@@ -36,6 +38,9 @@ def opt_out(store: Datastore, document: str, *, now: datetime) -> Receipt:
         raise CorruptDatastore(
             f"{store.path / KEY_FILE} is not the key that the manifest names. Put the store's own key back."
         )
+    store.catalog.complete()
+    text = store.stored_text(document)
+    marks = None if text is None else Marks.of(text)
     documents = catalog.documents
     with store.catalog.change() as connection:
         row = connection.execute(select(documents).where(documents.c.id == document)).mappings().first()
@@ -61,6 +66,8 @@ def opt_out(store: Datastore, document: str, *, now: datetime) -> Receipt:
                 document=document, digest=row["digest"], receipt=json.dumps(receipt.to_json(), sort_keys=True)
             )
         )
+        if marks is not None:
+            suppress(connection, marks)
     return receipt
 
 
