@@ -63,6 +63,8 @@ def barred(store: Datastore, facts: DocumentFacts, text: str) -> str | None:
     """Why ``text`` may not enter ``store``, if it may not: ask before encoding it, ``add`` asks again."""
     store.catalog.complete()
     with store.catalog.read() as connection:
+        if not last_suppression(connection):
+            return _opted_out(connection, facts)
         return reason(connection, facts, Marks.of(text))
 
 
@@ -71,11 +73,8 @@ def reason(connection: Connection, facts: DocumentFacts, marks: Marks, since: in
 
     Of removed texts, those of the suppressions after number ``since``.
     """
-    optouts = catalog.optouts.c
-    if connection.execute(select(optouts.number).where(optouts.document == facts.id)).first():
-        return "a document of this id was opted out; an owner who returns submits it under a new id"
-    if connection.execute(select(optouts.number).where(optouts.digest == facts.digest)).first():
-        return "this text was opted out"
+    if known := _opted_out(connection, facts):
+        return known
     if last_suppression(connection) <= since:
         return None
     suppressions = catalog.suppressions.c
@@ -83,6 +82,16 @@ def reason(connection: Connection, facts: DocumentFacts, marks: Marks, since: in
     if connection.execute(same).first():
         return "this text was opted out; it differs in case, spacing, signs or look-alike characters alone"
     return _resemblance(connection, marks.fingerprints, since)
+
+
+def _opted_out(connection: Connection, facts: DocumentFacts) -> str | None:
+    """Why ``facts`` may not enter, if its id or digest was opted out."""
+    optouts = catalog.optouts.c
+    if connection.execute(select(optouts.number).where(optouts.document == facts.id)).first():
+        return "a document of this id was opted out; an owner who returns submits it under a new id"
+    if connection.execute(select(optouts.number).where(optouts.digest == facts.digest)).first():
+        return "this text was opted out"
+    return None
 
 
 def _resemblance(connection: Connection, candidate: NDArray[np.int64], since: int) -> str | None:
