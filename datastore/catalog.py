@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     Connection,
     Engine,
@@ -94,6 +95,22 @@ log = Table(
     Column("commitment", String, nullable=False, unique=True),
 )
 
+suppressions = Table(
+    "suppressions",
+    _schema,
+    Column("number", Integer, primary_key=True),
+    Column("digest", String, nullable=False, index=True),
+    Column("n_fingerprints", Integer, nullable=False),
+)
+
+suppressed_fingerprints = Table(
+    "suppressed_fingerprints",
+    _schema,
+    Column("fingerprint", BigInteger, primary_key=True),
+    Column("suppression", Integer, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
 
 class Catalog:
     """The catalog in ``folder``. Read with ``read``; the only way to change it is ``change``.
@@ -111,6 +128,7 @@ class Catalog:
         """The opt-outs that the catalog lacked when it was opened and that the journal has."""
         self._reader = _engine(path, "BEGIN", self.lost)
         self._writer = _engine(path, "BEGIN IMMEDIATE")
+        self._is_complete = False
         # The journal is read before the catalog, which commits first: so what it alone has was lost.
         self.journal = Journal(folder)
         with self.read() as connection:
@@ -155,6 +173,13 @@ class Catalog:
                 yield connection
                 connection.execute(update(state).values(epoch=state.c.epoch + 1))
             self._give_to_journal()
+
+    def complete(self) -> None:
+        """Make the tables that the catalog of an earlier version lacks."""
+        if not self._is_complete:
+            with self._writer.begin() as connection:
+                _schema.create_all(connection)
+            self._is_complete = True
 
     def epoch(self) -> int:
         """How many changes were committed since the store was made."""

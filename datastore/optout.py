@@ -1,9 +1,10 @@
 """Opting a document out: in force, durably, for every process, before the receipt is returned.
 
-One transaction takes the document out of service, bars its text from coming back, appends a leaf to the public log,
-and stores the receipt; then the receipt goes to the journal, a second file. When the transaction commits (WAL,
-``synchronous=FULL``) the removal survives a power loss, and the shared epoch sends every reader back to the catalog
-before its next search is answered. A receipt is returned once both records have it; asking again returns the same.
+One transaction takes the document out of service, bars its text from coming back (its fingerprints stay, see
+``fingerprints``), appends a leaf to the public log, and stores the receipt; then the receipt goes to the journal, a
+second file. When the transaction commits (WAL, ``synchronous=FULL``) the removal survives a power loss, and the shared
+epoch sends every reader back to the catalog before its next search is answered. A receipt is returned once both
+records have it; asking again returns the same.
 """
 
 import json
@@ -19,6 +20,7 @@ from datastore.records import is_text
 from datastore.signing import FILE_NAME as KEY_FILE
 from datastore.signing import fresh_salt, load_key, public_hex
 from datastore.store import Datastore
+from datastore.suppression import Marks, suppress
 
 
 def opt_out(store: Datastore, document: str, *, now: datetime) -> Receipt:
@@ -39,6 +41,9 @@ def opt_out(store: Datastore, document: str, *, now: datetime) -> Receipt:
         raise CorruptDatastore(
             f"{store.path / KEY_FILE} is not the key that the manifest names. Put the store's own key back."
         )
+    store.catalog.complete()
+    text = store.stored_text(document)
+    marks = None if text is None else Marks.of(text)
     documents = catalog.documents
     with store.catalog.change() as connection:
         row = connection.execute(select(documents).where(documents.c.id == document)).mappings().first()
@@ -57,6 +62,8 @@ def opt_out(store: Datastore, document: str, *, now: datetime) -> Receipt:
         }
         receipt = sign_receipt(facts, fresh_salt(), key, catalog.commitments(connection))
         catalog.record_opt_out(connection, receipt)
+        if marks is not None:
+            suppress(connection, marks)
     return receipt
 
 

@@ -11,6 +11,7 @@ ingestion and hold for one layout of the store, so resolve them at once with ``l
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -187,6 +188,21 @@ class Datastore:
             return segment.text(ordinal)[rows[sentence, 1] : rows[sentence, 2]]
 
         return self._answer(answer)
+
+    def stored_text(self, document: str) -> str | None:
+        """The text of a document, removed ones too, until its bytes are erased; for opting out, not for serving.
+
+        Raises UnknownDocument if it never was here.
+        """
+        self.document(document)
+        while True:
+            snapshot = self._current()
+            with self.catalog.read() as connection:
+                row = _row_of(connection, document)
+            if row is None or row.segment is None:
+                return None
+            with suppress(_LayoutMoved):
+                return snapshot.segments[_index_of(snapshot, row.segment)].text(row.ordinal)
 
     def live_entries(self, document: str) -> int:
         """How many entries of ``document`` a search could return now. Raises UnknownDocument if it never was here."""

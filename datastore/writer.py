@@ -29,6 +29,7 @@ from datastore.records import DocumentFacts, EncodedDocument
 from datastore.segments import WrittenSegment, write_segment
 from datastore.signing import create_key, public_hex
 from datastore.store import CENTROIDS, SEGMENTS, Datastore
+from datastore.suppression import Marks, last_suppression, reason
 
 FITTED_ON = "fitted-on.jsonl"
 WRITER_LOCK = "writer.lock"
@@ -54,7 +55,7 @@ class Added:
     """That are live now."""
     n_entries: int
     refused: tuple[tuple[str, str], ...]
-    """(document id, reason) of the texts that were opted out and stay out."""
+    """(document id, reason) of the texts that stay out; ``quarantined: …`` where a reviewer is to decide."""
 
 
 def create(
@@ -126,7 +127,8 @@ def create(
 def add(store: Datastore, documents: Iterable[EncodedDocument]) -> Added:
     """Add ``documents`` in order; all of them or, on any error, none.
 
-    A text whose id or digest was opted out is refused and listed; it may not come back.
+    A text that was opted out is refused and listed, by id, by digest, and by what it shares with the removed
+    text (``suppression``); one that resembles a removed text is quarantined: not added, and listed so.
 
     Raises:
         DuplicateDocument: an id is in the store already, or comes twice.
@@ -135,17 +137,22 @@ def add(store: Datastore, documents: Iterable[EncodedDocument]) -> Added:
     """
     with writing(store):
         refused: list[tuple[str, str]] = []
+        marks: dict[str, Marks] = {}
         written: list[tuple[WrittenSegment, list[_Row]]] = []
         names = new_names(store)
         limit = store.manifest.max_segment_positions
-        for batch in _batches(_admitted(store, documents, refused), limit):
+        with store.catalog.read() as connection:
+            checked = last_suppression(connection)
+        for batch in _batches(_admitted(store, documents, marks, refused), limit):
             segment = write_segment(
                 store.path / SEGMENTS, next(names), store.centroids, store.manifest.token_type, batch
             )
-            written.append((segment, [_Row(d.facts, len(d.tokens), len(d.sentences)) for d in batch]))
+            written.append(
+                (segment, [_Row(d.facts, marks.pop(d.facts.id), len(d.tokens), len(d.sentences)) for d in batch])
+            )
         if written:
             with store.catalog.change() as connection:
-                _publish(connection, written, refused)
+                _publish(connection, written, checked, refused)
     barred = {name for name, _ in refused}
     live = [row for _, batch in written for row in batch if row.facts.id not in barred]
     return Added(len(live), sum(row.n_positions - 1 for row in live), tuple(refused))
@@ -155,6 +162,7 @@ def add(store: Datastore, documents: Iterable[EncodedDocument]) -> Added:
 def writing(store: Datastore) -> Iterator[None]:
     """Be the one process that writes segments to ``store``. Raises WriterBusy where another one is."""
     with locked(store.path / WRITER_LOCK, wait=False):
+        store.catalog.complete()
         remove_leftovers(store.path / SEGMENTS)
         with store.catalog.read() as connection:
             known = set(connection.execute(select(catalog.segments.c.name)).scalars())
@@ -194,25 +202,30 @@ class _Row:
     """What the catalog will say of a document that was written."""
 
     facts: DocumentFacts
+    marks: Marks
     n_positions: int
     n_sentences: int
 
 
 def _admitted(
-    store: Datastore, documents: Iterable[EncodedDocument], refused: list[tuple[str, str]]
+    store: Datastore,
+    documents: Iterable[EncodedDocument],
+    marks: dict[str, Marks],
+    refused: list[tuple[str, str]],
 ) -> Iterator[EncodedDocument]:
-    """The documents that may enter, checked one by one; opted-out texts go to ``refused``."""
+    """The documents that may enter, checked one by one; their marks go to ``marks``, opted-out texts to ``refused``."""
     seen: set[str] = set()
     for document in documents:
         facts = document.facts
         _check_arrays(store, document)
+        own = Marks.of(document.text)
         with store.catalog.read() as connection:
-            reason = _suppression(connection, facts)
+            barred = reason(connection, facts, own)
             is_known = connection.execute(
                 select(catalog.documents.c.number).where(catalog.documents.c.id == facts.id)
             ).first()
-        if reason:
-            refused.append((facts.id, reason))
+        if barred:
+            refused.append((facts.id, barred))
         elif is_known or facts.id in seen:
             where = "in this store already" if is_known else "twice in this batch"
             raise DuplicateDocument(
@@ -221,6 +234,7 @@ def _admitted(
             )
         else:
             seen.add(facts.id)
+            marks[facts.id] = own
             yield document
 
 
@@ -241,17 +255,6 @@ def _check_arrays(store: Datastore, document: EncodedDocument) -> None:
         raise BadArrays(f"document {document.facts.id!r}: token ids must lie from 0 to {largest}")
 
 
-def _suppression(connection: Connection, facts: DocumentFacts) -> str | None:
-    """Why ``facts`` may not enter, if its id or text was opted out."""
-    by_id = select(catalog.optouts.c.number).where(catalog.optouts.c.document == facts.id)
-    if connection.execute(by_id).first():
-        return "a document of this id was opted out; an owner who returns submits it under a new id"
-    by_digest = select(catalog.optouts.c.number).where(catalog.optouts.c.digest == facts.digest)
-    if connection.execute(by_digest).first():
-        return "this text was opted out"
-    return None
-
-
 def _batches(documents: Iterable[EncodedDocument], max_positions: int) -> Iterator[list[EncodedDocument]]:
     """Runs of documents, one per segment, cut as ``segments.cut`` cuts."""
     batch: list[EncodedDocument] = []
@@ -267,21 +270,27 @@ def _batches(documents: Iterable[EncodedDocument], max_positions: int) -> Iterat
 
 
 def _publish(
-    connection: Connection, written: Sequence[tuple[WrittenSegment, list[_Row]]], refused: list[tuple[str, str]]
+    connection: Connection,
+    written: Sequence[tuple[WrittenSegment, list[_Row]]],
+    checked: int,
+    refused: list[tuple[str, str]],
 ) -> None:
-    """Enter segments and documents; a text that was opted out while it was being encoded enters as removed."""
+    """Enter segments and documents; a text that was opted out while it was being encoded enters as removed.
+
+    Only suppressions after number ``checked`` are asked: the earlier ones were, document by document.
+    """
     epoch = catalog.epoch_of(connection) + 1
     for segment, rows in written:
         record_segment(connection, segment)
         for ordinal, row in enumerate(rows):
-            reason = _suppression(connection, row.facts)
-            if reason:
-                refused.append((row.facts.id, reason))
+            barred = reason(connection, row.facts, row.marks, since=checked)
+            if barred:
+                refused.append((row.facts.id, barred))
             connection.execute(
                 catalog.documents.insert().values(
                     **catalog.columns_of(row.facts),
-                    state=REMOVED if reason else LIVE,
-                    removed_epoch=epoch if reason else None,
+                    state=REMOVED if barred else LIVE,
+                    removed_epoch=epoch if barred else None,
                     segment=segment.name,
                     ordinal=ordinal,
                     n_positions=row.n_positions,

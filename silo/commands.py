@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from datastore.records import EncodedDocument
     from datastore.store import Datastore
     from silo.documents import Document
     from silo.generation import Generation, Silo
@@ -174,15 +175,24 @@ def as_json(prompt: str, generation: "Generation") -> dict[str, object]:
 
 def _add(store: "Datastore", lm: "LanguageModel", locations: list[str], license: str) -> None:  # noqa: A002
     """Encode and add everything at ``locations``, with a progress line."""
+    from datastore.suppression import barred
     from datastore.writer import add as add_documents
     from silo.corpora import read_documents
-    from silo.encoding import encode_document
+    from silo.encoding import encode_document, facts_of
 
-    documents = (d for location in locations for d in read_documents(location, license=license))
-    added = add_documents(store, (encode_document(lm, document) for document in _shown(documents)))
+    refused: list[tuple[str, str]] = []
+
+    def encoded() -> Iterator["EncodedDocument"]:
+        for document in _shown(d for location in locations for d in read_documents(location, license=license)):
+            if reason := barred(store, facts_of(document), document.text):  # before it costs a pass of the LM
+                refused.append((document.id, reason))
+            else:
+                yield encode_document(lm, document)
+
+    added = add_documents(store, encoded())
     print(f"added {added.n_documents:,} documents, {added.n_entries:,} entries; epoch {store.epoch}")
-    for document, reason in added.refused:
-        print(f"refused {document}: {reason}")
+    for name, reason in [*refused, *added.refused]:
+        print(f"refused {name}: {reason}")
 
 
 def _shown(documents: Iterable["Document"]) -> Iterator["Document"]:
