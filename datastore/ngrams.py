@@ -37,9 +37,9 @@ from datastore.files import load_array
 from datastore.views import LiveMask
 
 FILE_NAME = "ngrams.npy"
-_LARGE = 1 << 13
+_LARGE = 1 << 11
 """Ranges with at least this many entries are tallied one by one, and remembered until the live mask changes."""
-_MAX_REMEMBERED = 1 << 10
+_MAX_REMEMBERED = 1 << 8
 _STEP = 128
 """How many entries a step of a search looks at, at least, however few the sequences."""
 _TALLY_ENTRIES = 1 << 20
