@@ -24,6 +24,7 @@ Why binary search over the whole batch at once: a step costs about as much for h
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,9 @@ from datastore.files import load_array
 from datastore.views import LiveMask
 
 FILE_NAME = "ngrams.npy"
-_LARGE = 1 << 13
+_LARGE = 1 << 11
 """Ranges with at least this many entries are tallied one by one, and remembered until the live mask changes."""
-_MAX_REMEMBERED = 1 << 10
+_MAX_REMEMBERED = 1 << 8
 _STEP = 128
 """How many entries a step of a search looks at, at least, however few the sequences."""
 _TALLY_ENTRIES = 1 << 20
@@ -221,7 +222,7 @@ class NgramsView:
         Entries that the sequence ends at come after that rank; where ``is_after``, before it. The tokens which both
         ends of a range share need not be compared again (Manber and Myers, 1993).
         """
-        below, above = np.full_like(sequences.ends, -1), np.full_like(sequences.ends, self.n_entries)
+        below, above = self._bracket(sequences)
         matched_below, matched_above = np.zeros_like(below), np.zeros_like(below)
         # A small batch tries several ranks of each range in a step, since a step costs the same for hundreds.
         n_tries = max(1, min(31, _STEP // max(1, len(below))))
@@ -229,7 +230,7 @@ class NgramsView:
         while len(rows := np.flatnonzero(above - below > 1)):
             gaps = above[rows] - below[rows]
             ranks = below[rows, None] + np.maximum(1, gaps[:, None] * tries // (n_tries + 1))
-            known = np.minimum(matched_below[rows], matched_above[rows])
+            known = np.maximum(np.minimum(matched_below[rows], matched_above[rows]), 1)  # as all within the bracket
             which = np.repeat(rows, n_tries)
             matched, order = self._compare(
                 self._positions(ranks.ravel()), sequences.rows(which), np.repeat(known, n_tries)
@@ -243,6 +244,20 @@ class NgramsView:
             above[rows[up]] = ranks[up, n_below[up]]
             matched_above[rows[up]] = matched[up, n_below[up]]
         return above, matched_below, matched_above
+
+    def _bracket(self, sequences: Sequences) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The ranks right below and above the entries that share each sequence's last token."""
+        last = np.where(sequences.lengths > 0, sequences.tokens[sequences.ends - 1] + 1, 0)
+        last = np.minimum(last, len(self._first_ranks) - 2)
+        return self._first_ranks[last] - 1, self._first_ranks[last + 1]
+
+    @cached_property
+    def _first_ranks(self) -> NDArray[np.int64]:
+        """``(v + 4,)``: the number of entries whose token is less than -1, 0, 1 … v + 1, for tokens up to ``v``."""
+        counts = np.bincount(self._tokens, minlength=1)
+        lasts, times = np.unique(self._tokens[np.append(self._starts, len(self._tokens))[1:] - 1], return_counts=True)
+        counts[lasts] -= times
+        return np.concatenate([[0, 0], np.cumsum(counts), [self.n_entries]])
 
     def _compare(
         self,
