@@ -190,11 +190,10 @@ class Datastore:
         return self._answer(answer)
 
     def stored_text(self, document: str) -> str | None:
-        """The text of a document, removed ones too, until its bytes are erased; for opting out, not for serving.
+        """The text of a document, removed ones too; None where its bytes are erased or never were here.
 
-        Raises UnknownDocument if it never was here.
+        For opting out and for finding copies, not for serving.
         """
-        self.document(document)
         while True:
             snapshot = self._current()
             with self.catalog.read() as connection:

@@ -45,7 +45,7 @@ class Marks:
 
 
 def suppress(connection: Connection, marks: Marks) -> None:
-    """Bar the text of ``marks`` from coming back, from the commit of this transaction on."""
+    """Bar the text of ``marks`` from coming back, from the commit of this transaction on; it may be barred already."""
     number = last_suppression(connection) + 1
     connection.execute(
         catalog.suppressions.insert().values(number=number, digest=marks.digest, n_fingerprints=len(marks.fingerprints))
@@ -71,7 +71,8 @@ def barred(store: Datastore, facts: DocumentFacts, text: str) -> str | None:
 def reason(connection: Connection, facts: DocumentFacts, marks: Marks, since: int = 0) -> str | None:
     """Why a text may not enter, if it may not: its id, its digest, or what it shares with removed texts.
 
-    Of removed texts, those of the suppressions after number ``since``.
+    Of removed texts, those of the suppressions after number ``since``: a transaction that publishes many documents
+    asks only what is new since they were checked, and keeps opt-outs waiting no longer than it must.
     """
     if known := _opted_out(connection, facts):
         return known
@@ -111,7 +112,7 @@ def _resemblance(connection: Connection, candidate: NDArray[np.int64], since: in
     numbers = catalog.suppressions.c
     for some in _runs(list(shared)):
         sizes = connection.execute(select(numbers.number, numbers.n_fingerprints).where(numbers.number.in_(some)))
-        of_removed = max(of_removed, *(shared[number] / n for number, n in sizes))
+        of_removed = max([of_removed, *(shared[number] / n for number, n in sizes)])
     if max(of_candidate, of_removed) < QUARANTINED_AT:
         return None
     said = f"{of_candidate:.0%} of it is in texts that were opted out"
