@@ -12,7 +12,6 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,29 +24,16 @@ from datastore.catalog import LIVE, REMOVED, Catalog
 from datastore.errors import BadArrays, CorruptDatastore, UnknownDocument
 from datastore.files import check_files, load_array
 from datastore.manifest import Manifest, read_manifest
-from datastore.ngrams import Sequences, summed
+from datastore.ngrams import Sequences
 from datastore.records import Continuations, Neighbors, Occurrences, Place, StoredDocument, is_text
 from datastore.segments import Segment
+from datastore.snapshots import Snapshot, continuations, occurrences, search
 from datastore.views import LiveMask
 
 CENTROIDS = "centroids.npy"
 SEGMENTS = "segments"
 
 Answer = TypeVar("Answer")
-
-
-@dataclass
-class _Snapshot:
-    """The store at one epoch. Masks only ever lose entries; a search that overlaps such a loss is done again."""
-
-    epoch: int
-    layout: tuple[str, ...]
-    segments: list[Segment]
-    starts: list[int]
-    """First entry id of each segment."""
-    masks: list[LiveMask]
-    names: dict[tuple[str, int], str] = field(default_factory=dict)
-    """(segment, ordinal) -> document id, filled as asked."""
 
 
 class Datastore:
@@ -66,7 +52,7 @@ class Datastore:
         self.centroids: NDArray[np.float32] = load_array(path / CENTROIDS)
         self.catalog = Catalog(path, self.manifest.public_key)
         self._lock = threading.Lock()
-        self._known: tuple[int, _Snapshot | None] = (-1, None)
+        self._known: tuple[int, Snapshot | None] = (-1, None)
         self._current()
 
     @classmethod
@@ -109,7 +95,7 @@ class Datastore:
         if k < 1 or n_probe < 1:
             raise BadArrays(f"k and n_probe must be at least 1; got k={k}, n_probe={n_probe}")
         exact = np.ascontiguousarray(queries, dtype=np.float32)
-        return self._answer(lambda snapshot: _search(snapshot, exact, k, n_probe))
+        return self._answer(lambda snapshot: search(snapshot, exact, k, n_probe))
 
     def continuations(
         self,
@@ -128,7 +114,7 @@ class Datastore:
             raise BadArrays(f"limits must be one or more numbers of at least 1; got {list(limits)}")
         packed = Sequences.of(contexts)
         caps = np.array([np.iinfo(np.int64).max] if limits is None else limits, dtype=np.int64)
-        return self._answer(lambda snapshot: _continuations(snapshot, packed, caps))
+        return self._answer(lambda snapshot: continuations(snapshot, packed, caps))
 
     def occurrences(self, tokens: NDArray[np.integer] | Sequence[int], n: int = 100) -> Occurrences:
         """How many times ``tokens`` occur in a row in live documents, and the first ``n`` entries where they do.
@@ -141,7 +127,7 @@ class Datastore:
         sequence = Sequences.of([tokens])
         if sequence.lengths[0] == 0 or n < 0:
             raise BadArrays(f"occurrences takes at least one token and n of at least 0; got {len(tokens)} and n={n}")
-        return self._answer(lambda snapshot: _occurrences(snapshot, sequence, n))
+        return self._answer(lambda snapshot: occurrences(snapshot, sequence, n))
 
     def locate(self, entries: Sequence[int] | NDArray[np.int64], epoch: int) -> list[Place] | None:
         """The document and sentence of each of ``entries``, which a search of ``epoch`` gave.
@@ -180,7 +166,7 @@ class Datastore:
     def sentence_text(self, document: str, sentence: int) -> str:
         """The text of a live document's sentence. Raises UnknownDocument where either is not to be had."""
 
-        def answer(snapshot: _Snapshot) -> str:
+        def answer(snapshot: Snapshot) -> str:
             segment, ordinal = self._find_live(snapshot, document)
             rows = segment.sentences(ordinal)
             if not 0 <= sentence < len(rows):
@@ -207,7 +193,7 @@ class Datastore:
         """How many entries of ``document`` a search could return now. Raises UnknownDocument if it never was here."""
         self.document(document)
 
-        def answer(snapshot: _Snapshot) -> int:
+        def answer(snapshot: Snapshot) -> int:
             with self.catalog.read() as connection:
                 row = _row_of(connection, document)
             if row is None or row.segment is None:
@@ -218,7 +204,7 @@ class Datastore:
 
         return self._answer(answer)
 
-    def _answer(self, question: Callable[[_Snapshot], Answer]) -> Answer:
+    def _answer(self, question: Callable[[Snapshot], Answer]) -> Answer:
         """Ask until no change came in between: the answer then belongs to one epoch."""
         while True:
             snapshot = self._current()
@@ -229,7 +215,7 @@ class Datastore:
             if self._current().epoch == snapshot.epoch:
                 return answer
 
-    def _current(self) -> _Snapshot:
+    def _current(self) -> Snapshot:
         """The store now; goes to the catalog only where the shared epoch moved or is in doubt."""
         shared = self.catalog.shared_epoch.value()
         seen, snapshot = self._known
@@ -241,7 +227,7 @@ class Datastore:
             self._known = (shared, snapshot)
             return snapshot
 
-    def _refreshed(self, old: _Snapshot | None) -> _Snapshot:
+    def _refreshed(self, old: Snapshot | None) -> Snapshot:
         """The snapshot that the catalog describes, made of ``old`` where that is still right."""
         while True:
             with self.catalog.read() as connection:
@@ -253,7 +239,7 @@ class Datastore:
                 since = old.epoch if old is not None and is_same_layout else 0
                 gone = _removed_since(connection, since)
             if old is not None and is_same_layout:
-                fresh = _Snapshot(epoch, old.layout, old.segments, old.starts, old.masks, old.names)
+                fresh = Snapshot(epoch, old.layout, old.segments, old.starts, old.masks, old.names)
             else:
                 opened = {segment.name: segment for segment in old.segments} if old is not None else {}
                 try:
@@ -264,7 +250,7 @@ class Datastore:
                     raise
                 starts = list(itertools.accumulate((part.n_positions for part in parts), initial=0))[: len(parts)]
                 masks = [LiveMask.all(part.n_positions) for part in parts]
-                fresh = _Snapshot(epoch, tuple(row.name for row in listed), parts, starts, masks)
+                fresh = Snapshot(epoch, tuple(row.name for row in listed), parts, starts, masks)
             for name, ordinal in gone:
                 index = fresh.layout.index(name)
                 fresh.masks[index].clear(*fresh.segments[index].span(ordinal))
@@ -279,14 +265,14 @@ class Datastore:
     def _open(self, name: str, sha256: str) -> Segment:
         return Segment(self.path / SEGMENTS / name, sha256, self.manifest.dimension)
 
-    def _find_live(self, snapshot: _Snapshot, document: str) -> tuple[Segment, int]:
+    def _find_live(self, snapshot: Snapshot, document: str) -> tuple[Segment, int]:
         with self.catalog.read() as connection:
             row = _row_of(connection, document)
         if row is None or row.state != LIVE:
             raise UnknownDocument(f"document {document!r} is not served by this store")
         return snapshot.segments[_index_of(snapshot, row.segment)], row.ordinal
 
-    def _places(self, snapshot: _Snapshot, entries: NDArray[np.int64]) -> list[Place]:
+    def _places(self, snapshot: Snapshot, entries: NDArray[np.int64]) -> list[Place]:
         indices = np.searchsorted(snapshot.starts, entries, side="right") - 1
         places: list[Place | None] = [None] * len(entries)
         for index in np.unique(indices).tolist():
@@ -296,7 +282,7 @@ class Datastore:
                 places[row] = Place(self._name(snapshot, segment.name, ordinal), sentence, position)
         return [place for place in places if place is not None]
 
-    def _name(self, snapshot: _Snapshot, segment: str, ordinal: int) -> str:
+    def _name(self, snapshot: Snapshot, segment: str, ordinal: int) -> str:
         if (segment, ordinal) not in snapshot.names:
             query = select(catalog.documents.c.id).where(
                 catalog.documents.c.segment == segment, catalog.documents.c.ordinal == ordinal
@@ -318,7 +304,7 @@ class _LayoutMoved(Exception):
     """The catalog names a segment that the snapshot does not have; never leaves this module."""
 
 
-def _index_of(snapshot: _Snapshot, segment: str) -> int:
+def _index_of(snapshot: Snapshot, segment: str) -> int:
     if segment not in snapshot.layout:
         raise _LayoutMoved
     return snapshot.layout.index(segment)
@@ -327,72 +313,6 @@ def _index_of(snapshot: _Snapshot, segment: str) -> int:
 def _stored(row: RowMapping) -> StoredDocument:
     n_entries = row["n_positions"] - 1 if row["state"] == LIVE else 0
     return StoredDocument(catalog.facts_of(row), row["state"], n_entries, row["n_sentences"])
-
-
-def _search(snapshot: _Snapshot, queries: NDArray[np.float32], k: int, n_probe: int) -> Neighbors:
-    """Search each segment and merge by (squared distance, entry id)."""
-    usable: NDArray[np.bool_] = np.asarray(np.isfinite(queries).all(axis=1))
-    if not usable.all():
-        queries = np.where(usable[:, None], queries, np.float32(0))
-    parts = [
-        _search_segment(segment, start, mask, queries, k, n_probe)
-        for segment, start, mask in zip(snapshot.segments, snapshot.starts, snapshot.masks, strict=True)
-    ]
-    if len(parts) == 1:
-        distances, entries, values = parts[0]
-    else:
-        nothing = np.full((len(queries), k), -1, np.int64)
-        distances = np.concatenate([np.full_like(nothing, np.inf, np.float32), *(part[0] for part in parts)], axis=1)
-        entries = np.concatenate([nothing, *(part[1] for part in parts)], axis=1)
-        values = np.concatenate([nothing, *(part[2] for part in parts)], axis=1)
-        order = np.lexsort((entries, distances))[:, :k]
-        distances = np.take_along_axis(distances, order, 1)
-        entries, values = np.take_along_axis(entries, order, 1), np.take_along_axis(values, order, 1)
-    if not usable.all():
-        distances[~usable], entries[~usable], values[~usable] = np.inf, -1, -1
-    return Neighbors(distances, entries, values, snapshot.epoch)
-
-
-def _search_segment(
-    segment: Segment, start: int, mask: LiveMask, queries: NDArray[np.float32], k: int, n_probe: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
-    """Distances, entry ids and values, ``(q, k)``; -1 where there are fewer."""
-    distances, positions = segment.keys.search(queries, k, n_probe, mask)
-    values = segment.tokens[positions + 1].astype(np.int64)
-    missing = positions < 0
-    if missing.any():
-        values[missing] = -1
-        return distances, np.where(missing, -1, positions + start), values
-    return distances, positions + start, values
-
-
-def _continuations(snapshot: _Snapshot, contexts: Sequences, limits: NDArray[np.int64]) -> Continuations:
-    """Lengths are the longest of all segments; counts add up."""
-    parts = [(segment.ngrams, mask) for segment, mask in zip(snapshot.segments, snapshot.masks, strict=True)]
-    longest = [view.longest(contexts, mask) for view, mask in parts]
-    lengths = np.minimum(np.max([np.zeros_like(contexts.lengths), *longest], axis=0)[:, None], limits)
-    suffixes = contexts.last(lengths)
-    counts = np.zeros(lengths.size, dtype=np.int64)
-    tallies = []
-    for (view, mask), found in zip(parts, longest, strict=True):
-        here = np.flatnonzero((found[:, None] >= lengths) & (lengths > 0))  # elsewhere the suffix occurs not at all
-        first, last = view.ranges(suffixes.rows(here))
-        counts[here] += view.counts(first, last, mask)
-        rows, tokens, token_counts = view.tally(first, last, mask)
-        tallies.append((here[rows], tokens, token_counts))
-    rows, tokens, token_counts = summed(tallies)
-    bounds = np.searchsorted(rows, np.arange(lengths.size + 1))
-    return Continuations(lengths, counts.reshape(lengths.shape), bounds, tokens, token_counts, snapshot.epoch)
-
-
-def _occurrences(snapshot: _Snapshot, sequence: Sequences, n: int) -> Occurrences:
-    count = 0
-    entries = [np.empty(0, np.int64)]
-    for segment, start, mask in zip(snapshot.segments, snapshot.starts, snapshot.masks, strict=True):
-        first, last = segment.ngrams.ranges(sequence)
-        count += int(segment.ngrams.counts(first, last, mask)[0])
-        entries.append(start + segment.ngrams.positions(int(first[0]), int(last[0]), mask, n))
-    return Occurrences(count, np.concatenate(entries)[:n], snapshot.epoch)
 
 
 def _removed_since(connection: Connection, epoch: int) -> list[tuple[str, int]]:

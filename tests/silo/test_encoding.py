@@ -78,12 +78,8 @@ def test_odd_texts_encode(lm, text):
     assert encoded.facts.risk == "HIGH_RISK"
 
 
-@given(st.text(max_size=80))
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=80))
 @settings(max_examples=40, deadline=None)
 def test_any_text_encodes_with_tokens_that_decode_to_it(llama, text):
-    try:
-        document = Document("d", text)
-    except Exception:
-        return  # lone surrogates are refused by Document itself
-    encoded = encode_document(llama, document)
+    encoded = encode_document(llama, Document("d", text))
     assert llama.tokenizer.decode(encoded.tokens[:-1], clean_up_tokenization_spaces=False) == text
