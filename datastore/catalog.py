@@ -128,7 +128,6 @@ class Catalog:
         """The opt-outs that the catalog lacked when it was opened and that the journal has."""
         self._reader = _engine(path, "BEGIN", self.lost)
         self._writer = _engine(path, "BEGIN IMMEDIATE")
-        self._is_complete = False
         # The journal is read before the catalog, which commits first: so what it alone has was lost.
         self.journal = Journal(folder)
         with self.read() as connection:
@@ -173,13 +172,6 @@ class Catalog:
                 yield connection
                 connection.execute(update(state).values(epoch=state.c.epoch + 1))
             self._give_to_journal()
-
-    def complete(self) -> None:
-        """Make the tables that the catalog of an earlier version lacks."""
-        if not self._is_complete:
-            with self._writer.begin() as connection:
-                _schema.create_all(connection)
-            self._is_complete = True
 
     def epoch(self) -> int:
         """How many changes were committed since the store was made."""

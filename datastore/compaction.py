@@ -6,6 +6,7 @@ removed documents writes. Segments that would come out the same are kept. The ch
 transaction; then the old files go, and the catalog's own free pages and log are cleared.
 """
 
+import itertools
 import shutil
 import time
 from dataclasses import dataclass
@@ -51,15 +52,17 @@ def compact(store: Datastore, *, patience: float = 30.0) -> Compacted:
     """
     with writing(store):
         with store.catalog.read() as connection:
-            names = list(
-                connection.execute(select(catalog.segments.c.name).order_by(catalog.segments.c.number)).scalars()
-            )
+            s = catalog.segments.c
+            sizes = {
+                row.name: row.n_positions
+                for row in connection.execute(select(s.name, s.n_positions).order_by(s.number))
+            }
             d = catalog.documents.c
             query = select(d.number, d.segment, d.ordinal, d.n_positions).order_by(d.number)
             kept = [_Kept(*row) for row in connection.execute(query.where(d.state == LIVE))]
             removed = list(connection.execute(select(d.number).where(d.state == REMOVED)).scalars())
         layout = [kept[a:b] for a, b in cut([k.n_positions for k in kept], store.manifest.max_segment_positions)]
-        n_same = _n_unchanged(store, layout, names)
+        names, n_same = list(sizes), _n_unchanged(layout, sizes)
         written = _write(store, layout[n_same:])
         with store.catalog.change() as connection:
             for name in names[n_same:]:
@@ -80,20 +83,14 @@ def compact(store: Datastore, *, patience: float = 30.0) -> Compacted:
     return Compacted(len(removed), len(names), n_same + len(written))
 
 
-def _n_unchanged(store: Datastore, layout: list[list[_Kept]], names: list[str]) -> int:
-    """How many leading segments hold already what the layout puts into them, and nothing else."""
-    for i, documents in enumerate(layout):
-        if i >= len(names) or {document.segment for document in documents} != {names[i]}:
-            return i
-        if sum(document.n_positions for document in documents) != _n_positions(store, names[i]):
-            return i
-    return len(layout)
+def _n_unchanged(layout: list[list[_Kept]], sizes: dict[str, int]) -> int:
+    """How many leading segments hold already what the layout puts into them, and nothing else.
 
-
-def _n_positions(store: Datastore, name: str) -> int:
-    with store.catalog.read() as connection:
-        query = select(catalog.segments.c.n_positions).where(catalog.segments.c.name == name)
-        return int(connection.execute(query).scalar_one())
+    ``sizes`` has the positions of each segment by name, in order.
+    """
+    held = [({document.segment for document in part}, sum(d.n_positions for d in part)) for part in layout]
+    pairs = zip(held, sizes.items(), strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == ({pair[1][0]}, pair[1][1]), pairs))
 
 
 def _write(store: Datastore, layout: list[list[_Kept]]) -> list[tuple[WrittenSegment, list[_Kept]]]:

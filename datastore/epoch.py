@@ -4,7 +4,7 @@ Works like a seqlock: a writer makes the number odd, commits its change to the c
 it even. A reader that finds the number it knows may go on with what it knows; a new number
 sends it to the catalog; an odd one sends it there at every step, since a change may be in force
 already. So a writer that dies in the middle leaves readers slow, never wrong, and the next change
-mends the number. Reading it takes well under a microsecond.
+mends the number. Reading it asks the system for nothing.
 """
 
 import mmap

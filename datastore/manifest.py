@@ -16,7 +16,7 @@ from datastore.files import canonical_json, read_json, write_bytes
 from datastore.signing import check_signature
 
 FILE_NAME = "manifest.json"
-FORMAT = 2
+FORMAT = 3
 """2: the public log and the journal of opt-outs."""
 
 

@@ -14,11 +14,10 @@ from datetime import datetime
 from sqlalchemy import Connection, select
 
 from datastore import catalog
-from datastore.errors import CorruptDatastore, UnknownDocument
+from datastore.errors import UnknownDocument
 from datastore.receipts import Receipt, receipt_from_json, sign_receipt
 from datastore.records import is_text
-from datastore.signing import FILE_NAME as KEY_FILE
-from datastore.signing import fresh_salt, load_key, public_hex
+from datastore.signing import fresh_salt, load_key
 from datastore.store import Datastore
 from datastore.suppression import Marks, suppress
 
@@ -36,12 +35,7 @@ def opt_out(store: Datastore, document: str, *, now: datetime) -> Receipt:
         if is_behind(store):
             recover(store)
         return earlier
-    key = load_key(store.path)
-    if public_hex(key) != store.manifest.public_key:
-        raise CorruptDatastore(
-            f"{store.path / KEY_FILE} is not the key that the manifest names. Put the store's own key back."
-        )
-    store.catalog.complete()
+    key = load_key(store.path, store.manifest.public_key)
     text = store.stored_text(document)
     marks = None if text is None else Marks.of(text)
     documents = catalog.documents

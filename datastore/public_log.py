@@ -6,22 +6,17 @@ Reads the store and writes nothing. What it shows are hashes of salted commitmen
 from datetime import datetime
 
 from datastore import catalog
-from datastore.errors import CorruptDatastore, VerificationFailed
+from datastore.errors import VerificationFailed
 from datastore.heads import Growth, TreeHead, prove_growth, sign_head
 from datastore.log import root
 from datastore.receipts import Receipt
-from datastore.signing import FILE_NAME as KEY_FILE
-from datastore.signing import load_key, public_hex
+from datastore.signing import load_key
 from datastore.store import Datastore
 
 
 def signed_head(store: Datastore, *, now: datetime) -> TreeHead:
     """The head of the log as it is, signed ``now``. Raises CorruptDatastore where the key is not the store's own."""
-    key = load_key(store.path)
-    if public_hex(key) != store.manifest.public_key:
-        raise CorruptDatastore(
-            f"{store.path / KEY_FILE} is not the key that the manifest names. Put the store's own key back."
-        )
+    key = load_key(store.path, store.manifest.public_key)
     leaves = _leaves(store)
     return sign_head(store.id, len(leaves), root(leaves), key, now=now)
 

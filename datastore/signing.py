@@ -24,8 +24,12 @@ def create_key(folder: Path) -> Ed25519PrivateKey:
     return key
 
 
-def load_key(folder: Path) -> Ed25519PrivateKey:
-    """The key of the store in ``folder``. Raises CorruptDatastore where it is missing or no Ed25519 key."""
+def load_key(folder: Path, public_key: str) -> Ed25519PrivateKey:
+    """The key of the store in ``folder``, whose manifest names ``public_key`` (hex).
+
+    Raises:
+        CorruptDatastore: it is missing, no Ed25519 key, or another store's: nobody could check what it signs.
+    """
     path = folder / FILE_NAME
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
@@ -33,6 +37,8 @@ def load_key(folder: Path) -> Ed25519PrivateKey:
         raise CorruptDatastore(f"{path} should be the store's Ed25519 key, but it cannot be read: {error}") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise CorruptDatastore(f"{path} should be an Ed25519 key; it is a {type(key).__name__}")
+    if public_hex(key) != public_key:
+        raise CorruptDatastore(f"{path} is not the key that the manifest names. Put the store's own key back.")
     return key
 
 

@@ -61,7 +61,6 @@ def last_suppression(connection: Connection) -> int:
 
 def barred(store: Datastore, facts: DocumentFacts, text: str) -> str | None:
     """Why ``text`` may not enter ``store``, if it may not: ask before encoding it, ``add`` asks again."""
-    store.catalog.complete()
     with store.catalog.read() as connection:
         if not last_suppression(connection):
             return _opted_out(connection, facts)

@@ -162,7 +162,6 @@ def add(store: Datastore, documents: Iterable[EncodedDocument]) -> Added:
 def writing(store: Datastore) -> Iterator[None]:
     """Be the one process that writes segments to ``store``. Raises WriterBusy where another one is."""
     with locked(store.path / WRITER_LOCK, wait=False):
-        store.catalog.complete()
         remove_leftovers(store.path / SEGMENTS)
         with store.catalog.read() as connection:
             known = set(connection.execute(select(catalog.segments.c.name)).scalars())

@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 
 import typer
 
-# Spinning OpenMP threads of torch and faiss starve each other on a shared machine (4 to 14 times slower).
+# Spinning OpenMP threads of torch and faiss starve each other on a shared machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 GROUP = "silo.commands"

@@ -7,6 +7,7 @@ chosen by, or owed to, an entry that was removed before its search began.
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -196,9 +197,7 @@ def _token(
 
 
 def _with_text(token: GeneratedToken, text: str, start: int) -> GeneratedToken:
-    return GeneratedToken(
-        token.id, text, start, token.logprob, token.top_logprobs, token.parametric_mass, token.sources
-    )
+    return replace(token, text=text, start=start)
 
 
 def _cut(token: GeneratedToken, end: int) -> GeneratedToken | None:

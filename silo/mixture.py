@@ -36,8 +36,8 @@ def neighbor_logprobs(squared_distances: Float[np.ndarray, " k"], temperature: f
 def candidates(values: Int[np.ndarray, " k"], shares: Float[np.ndarray, " k"]) -> Candidates:
     """Add up the shares of neighbors with the same value. ``shares`` are log-probabilities, -inf where missing.
 
-    A neighbor so far that its share is below the smallest float proposes nothing. A plain loop: over a few dozen
-    neighbors it is several times as fast as sorting arrays.
+    A neighbor so far that its share is below the smallest float proposes nothing. A plain loop: there are only a
+    few dozen neighbors.
     """
     sums: dict[int, float] = {}
     for token, share in zip(values.tolist(), np.exp(shares).tolist(), strict=True):

@@ -1,8 +1,8 @@
 """Keeps freed memory in the process, so that the next training step need not ask the system for it again.
 
 Knows nothing of training. Why: a step allocates the same large arrays as the one before. The C library's
-allocator returns those above 32 MB to the system each time, which must then hand out zeroed pages anew: for the
-demo's recipe a quarter of the time (7,500 tokens/s before, 9,500 after, on two shared cores).
+allocator returns those above 32 MB to the system each time, which must then hand out zeroed pages anew. What that
+costs is measured by ``tests/benchmarks/bench_train.py``.
 """
 
 import ctypes

@@ -22,6 +22,7 @@ import pytest
 from datastore import suppression
 from datastore.compaction import compact
 from datastore.copies import find_copies
+from datastore.errors import CorruptDatastore
 from datastore.fingerprints import containment, fingerprints, words
 from datastore.optout import opt_out
 from datastore.records import DocumentFacts, EncodedDocument
@@ -261,15 +262,15 @@ def test_short_texts_bar_themselves_and_nothing_larger(make_store, add_texts, no
     assert sorted(add_texts(store, candidates)) == ["again-0", "again-1", "again-2"]
 
 
-def test_a_store_of_an_earlier_version_gets_its_tables_with_its_first_change(make_store, add_texts, now):
+def test_a_catalog_without_its_suppressions_is_refused_and_lets_nothing_in(make_store, add_texts):
     store = make_store([document("page", PAGES[0])])
     with store.catalog.change() as connection:
         for table in ("suppressions", "suppressed_fingerprints"):
             connection.exec_driver_sql(f"DROP TABLE {table}")
-    store = Datastore.open(store.path)
-    assert not suppression.barred(Datastore.open(store.path), document("x", "other").facts, "other")
-    opt_out(store, "page", now=now)
-    assert len(add_texts(store, [spaced(PAGES[0])])) == 1
+    with pytest.raises(CorruptDatastore, match="the catalog cannot be read: no such table: suppressions"):
+        suppression.barred(Datastore.open(store.path), document("x", "other").facts, "other")
+    with pytest.raises(CorruptDatastore, match="no such table: suppressions"):
+        add_texts(store, ["other"])
 
 
 def test_copies_of_a_text_are_shown_while_they_are_live(make_store, now):

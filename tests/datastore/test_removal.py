@@ -13,6 +13,7 @@ from datastore.errors import UnknownDocument
 from datastore.optout import opt_out
 from datastore.records import Neighbors
 from datastore.store import SEGMENTS, Datastore
+from datastore.writer import add
 
 NAMES = [f"doc-{i}" for i in range(10)]
 SETS = {
@@ -79,8 +80,6 @@ def test_any_order_of_removals_and_compactions_ends_in_the_same_place(
     store = make_store()
     rest = list(documents)
     for size in [*batches, 10]:
-        from datastore.writer import add
-
         batch, rest = rest[:size], rest[size:]
         add(store, batch)
     for i, name in enumerate(order[:n_gone]):
@@ -159,3 +158,16 @@ def test_counts_follow_a_removal(make_store, documents, now):
     assert (store.live_entries("doc-2"), store.document("doc-2").state) == (0, "erased")
     assert [d.facts.id for d in store.documents("live")] == [n for n in NAMES if n != "doc-2"]
     assert np.isfinite(store.search(np.zeros((1, 4)), 3, 4).squared_distances).all()
+
+
+def test_without_its_only_document_a_store_answers_nothing_and_takes_another(make_store, documents, queries, now):
+    store = make_store(documents[:1])
+    assert (store.search(queries, 3, 4).entries >= 0).all()
+    opt_out(store, "doc-0", now=now)
+    assert (store.search(queries, 3, 4).entries == -1).all()
+    compact(store)
+    assert files(store) == []
+    add(store, documents[1:])
+    never = make_store(documents[1:])
+    assert files(store) == files(never)
+    assert named(store, store.search(queries, 32, 4)) == named(never, never.search(queries, 32, 4))
