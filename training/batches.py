@@ -47,6 +47,19 @@ class Batches:
         return offset + int(order[index]) * self.context
 
 
+def document_positions(
+    windows: Integer[np.ndarray, "windows length"], boundary: int
+) -> Integer[np.ndarray, "windows length"]:
+    """Where each token stands in its document: 0 at every boundary and at the start of a window, then 1, 2, ...
+
+    A transformers model that is given these positions lets no token attend across a return to 0, so a document is
+    trained on as it will be read: after a boundary, alone.
+    """
+    here = np.broadcast_to(np.arange(windows.shape[1]), windows.shape)
+    starts = np.maximum.accumulate(np.where(windows == boundary, here, 0), axis=1)
+    return here - starts
+
+
 def validation_windows(
     tokens: Integer[np.ndarray, " tokens"], context: int, n_windows: int
 ) -> Integer[np.ndarray, "windows length"]:

@@ -16,7 +16,10 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Where the checkpoint appears; else checkpoints/NAME.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
 ) -> None:
-    """Train a tokenizer and an LM on the licensed text that the recipe admits. Asked again, it resumes."""
+    """Train a tokenizer and an LM on the licensed text that the recipe admits. Asked again, it resumes.
+
+    With many devices: torchrun --nproc-per-node N --no-python silo train RECIPE.
+    """
     from rich.console import Console
 
     from training.config import read_recipe
@@ -29,6 +32,7 @@ def train(
     import torch
     from transformers.utils import logging
 
+    from training.parallel import joined
     from training.pipeline import train_checkpoint
     from training.progress import progress_line
 
@@ -36,7 +40,7 @@ def train(
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     folder = out or Path("checkpoints") / resolved_recipe.name
     console = Console()
-    with progress_line(console) as report:
+    with joined(chosen) as world, progress_line(console) as report:
         manifest = train_checkpoint(
             resolved_recipe,
             data=data or path.parent,
@@ -44,6 +48,9 @@ def train(
             device=chosen,
             report=report,
             announce=lambda text: console.print(text, highlight=False, markup=False),
+            world=world,
         )
+    if not world.is_first:
+        return
     losses = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in manifest.losses.items())
     console.print(f"{folder}: {manifest.n_tokens:,} tokens in {manifest.n_steps:,} steps; {losses}", highlight=False)

@@ -22,6 +22,8 @@ from silo.licenses import PERMISSIVE, RiskClass
 from training.errors import BadRecipe
 
 SCHEDULES = ("cosine", "wsd")
+OPTIMIZERS = ("adamw", "muon")
+PRECISIONS = ("fp32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class ModelRecipe:
 
 @dataclass(frozen=True)
 class OptimizerRecipe:
-    """AdamW (Loshchilov and Hutter 2019) and the course of its learning rate."""
+    """How gradients become updates, and the course of the learning rate."""
 
     learning_rate: float = 1e-3
     """At its highest."""
@@ -113,8 +115,13 @@ class OptimizerRecipe:
     weight_decay: float = 0.1
     """Of matrices; norms have none."""
     max_gradient_norm: float = 1.0
+    kind: str = "adamw"
+    """``adamw`` (Loshchilov and Hutter 2019), or ``muon`` (Jordan et al. 2024) for the matrices between the
+    embeddings, with AdamW for the rest. Muon's updates are scaled to AdamW's size, so both take one learning rate."""
 
     def __post_init__(self) -> None:
+        if self.kind not in OPTIMIZERS:
+            raise BadRecipe(f"optimizer.kind must be one of {', '.join(OPTIMIZERS)}; got {self.kind!r}")
         if self.schedule not in SCHEDULES:
             raise BadRecipe(f"optimizer.schedule must be one of {', '.join(SCHEDULES)}; got {self.schedule!r}")
         _within("optimizer.learning_rate", self.learning_rate, 1e-9, 10.0)
@@ -137,6 +144,9 @@ class LoopRecipe:
     """Stop after so many training tokens, rounded up to a step. Repeats bit for bit on one machine's CPU."""
     minutes: float | None = None
     """Stop after so much training time. How many tokens that is depends on the machine; the manifest says."""
+    precision: str = "fp32"
+    """Of the matrix products in training: ``fp32``, or ``bf16``, faster where the processor has it. Weights,
+    optimizer and losses are float32 in both."""
     seed: int = 0
     checkpoint_seconds: float = 60.0
     """A killed run loses at most this much."""
@@ -152,6 +162,8 @@ class LoopRecipe:
                 "loop must give exactly one of tokens and minutes; "
                 f"got tokens = {self.tokens} and minutes = {self.minutes}"
             )
+        if self.precision not in PRECISIONS:
+            raise BadRecipe(f"loop.precision must be one of {', '.join(PRECISIONS)}; got {self.precision!r}")
         for name in ("batch_size", "tokens", "checkpoint_steps", "validate_steps", "validation_windows"):
             if (value := getattr(self, name)) is not None:
                 _within(f"loop.{name}", value, 1, 1 << 62)

@@ -6,7 +6,7 @@ of threads, a run that was killed and resumed ends with the bits of the unbroken
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,10 +15,11 @@ import torch
 from jaxtyping import Float, Integer
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from training.batches import Batches
-from training.config import ModelRecipe, OptimizerRecipe, Recipe
+from training.batches import Batches, document_positions
+from training.config import LoopRecipe, ModelRecipe, Recipe
 from training.errors import Diverged
-from training.optimizer import build_optimizer, learning_rate, length_with_decay_at
+from training.optimizer import build_optimizers, learning_rate, length_with_decay_at
+from training.parallel import World
 from training.state import Position, load_state, save_state
 
 _LOSS_MEMORY = 0.95
@@ -38,6 +39,8 @@ class Progress:
     tokens_per_second: float
     """Since this process began."""
     seconds_left: float
+    rate: float = math.nan
+    """Learning rate of the step."""
     validation_loss: float | None = None
     """Nats per token, after the steps that validate."""
 
@@ -87,80 +90,90 @@ def fit(
     device: str,
     report: Callable[[Progress], None],
     clock: Callable[[], float] = time.monotonic,
+    world: World = World(),  # noqa: B008
 ) -> Outcome:
     """Train ``model`` in place as ``recipe`` says, from ``state`` where that file exists.
+
+    Each process of ``world`` takes its share of every batch; the first one saves and reports.
 
     Raises:
         Diverged: the loss is not finite; ``state`` keeps the last good step.
         BadOutput: ``state`` belongs to another run.
     """
     model.to(device).train()
-    optimizer = build_optimizer(model, recipe.optimizer)
+    optimizers = build_optimizers(model, recipe.optimizer)
     position = Position(0, _n_steps(recipe), 0.0, math.nan)
     if state.exists():
-        position = load_state(state, model, optimizer)
+        position = load_state(state, model, optimizers)
     began = saved = clock()
     first, earlier = position.step, position.seconds
     while position.n_steps is None or position.step < position.n_steps:
         n_steps = position.n_steps or _length_when_decay_is_due(position, recipe)
         rate = learning_rate(position.step, n_steps, recipe.optimizer)
-        loss = _step(model, optimizer, batches.at(position.step), rate, recipe.optimizer, device)
+        loss = _step(model, optimizers, world.share(batches.at(position.step)), rate, recipe, world)
         if not math.isfinite(loss):
             raise Diverged(f"the loss of step {position.step} is {loss}; lower optimizer.learning_rate = {rate:.2g}")
-        now = clock()
+        now = began + world.agree(clock() - began)
         step = position.step + 1
         position = Position(step, n_steps, earlier + now - began, _average(position.loss, loss))
         validate = recipe.loop.validate_steps and step % recipe.loop.validate_steps == 0 and step != n_steps
-        validation_loss = evaluate(model, validation, recipe.loop.batch_size, device) if validate else None
+        validation_loss = evaluate(model, validation, recipe.loop) if validate else None
         speed = (step - first) * recipe.tokens_per_step / max(now - began, 1e-9)
-        report(replace(_progress(position, recipe, speed), validation_loss=validation_loss))
+        if world.is_first:
+            report(replace(_progress(position, recipe, speed), rate=rate, validation_loss=validation_loss))
         due = now - saved >= recipe.loop.checkpoint_seconds
         if due or (recipe.loop.checkpoint_steps and step % recipe.loop.checkpoint_steps == 0):
-            save_state(state, model, optimizer, position)
-            saved = clock()
+            if world.is_first:
+                save_state(state, model, optimizers, position)
+            saved = began + world.agree(clock() - began)
     n_tokens = position.step * recipe.tokens_per_step
-    validation_loss = evaluate(model, validation, recipe.loop.batch_size, device)
+    validation_loss = evaluate(model, validation, recipe.loop)
     return Outcome(position.step, n_tokens, position.seconds, position.loss, validation_loss)
 
 
 @torch.no_grad()
 def evaluate(
-    model: LlamaForCausalLM, windows: Integer[np.ndarray, "windows length"], batch_size: int, device: str
+    model: LlamaForCausalLM, windows: Integer[np.ndarray, "windows length"], recipe: LoopRecipe
 ) -> float | None:
     """Mean loss of ``windows`` in nats per token; None where there are none."""
     if not len(windows):
         return None
     model.eval()
-    losses = [_loss(model, part, device).item() * len(part) for part in _parts(windows, batch_size)]
+    losses = [_loss(model, part, recipe).item() * len(part) for part in _parts(windows, recipe.batch_size)]
     model.train()
     return sum(losses) / len(windows)
 
 
 def _step(
     model: LlamaForCausalLM,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     batch: Integer[np.ndarray, "batch length"],
     rate: float,
-    recipe: OptimizerRecipe,
-    device: str,
+    recipe: Recipe,
+    world: World,
 ) -> float:
     """One update of the weights; the loss before it, in nats per token."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    loss = _loss(model, batch, device)
-    if math.isfinite(value := loss.item()):
+    loss = _loss(model, batch, recipe.loop)
+    if math.isfinite(value := world.mean(loss)):
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.max_gradient_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        world.average_gradients(model)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.optimizer.max_gradient_norm)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+        model.zero_grad(set_to_none=True)
     return value
 
 
 def _loss(
-    model: LlamaForCausalLM, windows: Integer[np.ndarray, "batch length"], device: str
+    model: LlamaForCausalLM, windows: Integer[np.ndarray, "batch length"], recipe: LoopRecipe
 ) -> Float[torch.Tensor, ""]:
-    tokens = torch.from_numpy(windows).to(device)
-    logits = model(input_ids=tokens[:, :-1], use_cache=False).logits
+    """Mean loss in nats per token; each document is read alone."""
+    tokens = torch.from_numpy(windows).to(model.device)
+    positions = torch.from_numpy(document_positions(windows[:, :-1], model.config.bos_token_id)).to(model.device)
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+        logits = model(input_ids=tokens[:, :-1], position_ids=positions, use_cache=False).logits
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten())
 
 

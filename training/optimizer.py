@@ -1,4 +1,4 @@
-"""AdamW and the course of its learning rate.
+"""The optimizers and the course of their learning rate.
 
 Knows parameters and step numbers; knows no data. The learning rate is a pure function of the step, so a
 resumed run has the one that the unbroken run had.
@@ -11,15 +11,30 @@ import torch
 from training.config import OptimizerRecipe
 
 
-def build_optimizer(model: torch.nn.Module, recipe: OptimizerRecipe) -> torch.optim.AdamW:
-    """AdamW with weight decay on matrices alone; fused where the device has it."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+def build_optimizers(model: torch.nn.Module, recipe: OptimizerRecipe) -> tuple[torch.optim.Optimizer, ...]:
+    """The optimizers of ``model``, each parameter in one of them; weight decay on matrices alone.
+
+    AdamW is fused where the device has it. With ``muon`` there are two: Muon for the matrices of the blocks, whose
+    update is the gradient's momentum made orthogonal, and AdamW for embeddings, output matrix and norms.
+    """
+    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    is_muon = {id(p) for name, p in named if recipe.kind == "muon" and p.ndim == 2 and "embed_tokens" not in name}
+    parameters = [parameter for _, parameter in named if id(parameter) not in is_muon]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
     has_fused = {parameter.device.type for parameter in parameters} <= {"cpu", "cuda", "xpu", "mps"}
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(recipe.beta1, recipe.beta2), fused=has_fused)
+    adamw = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(recipe.beta1, recipe.beta2), fused=has_fused)
+    if not is_muon:
+        return (adamw,)
+    muon = torch.optim.Muon(
+        [parameter for _, parameter in named if id(parameter) in is_muon],
+        lr=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    return adamw, muon
 
 
 def learning_rate(step: int, n_steps: int | None, recipe: OptimizerRecipe) -> float:

@@ -38,6 +38,7 @@ from training.batches import Batches, validation_windows
 from training.config import Recipe, resolved
 from training.errors import BadOutput, NothingAdmitted
 from training.loop import Outcome, Progress, build_model, fit
+from training.parallel import World
 from training.shards import ShardFacts, has_shard, open_shard, write_shard
 from training.vocabulary import train_vocabulary
 
@@ -54,10 +55,12 @@ def train_checkpoint(
     report: Callable[[Progress], None] = lambda _: None,
     announce: Callable[[str], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
+    world: World = World(),  # noqa: B008
 ) -> Manifest:
     """Train as ``recipe`` says on documents under ``data``; the checkpoint appears whole at ``out``.
 
-    Asked again after a kill, it resumes; asked again when done, it changes nothing.
+    Asked again after a kill, it resumes; asked again when done, it changes nothing. The first process of ``world``
+    prepares and publishes; all of them train, and see ``data`` and ``out`` on one disk.
 
     Raises:
         BadOutput: ``out`` holds something else, or an unfinished run of another recipe.
@@ -66,11 +69,14 @@ def train_checkpoint(
     """
     if out.exists():
         return _finished(recipe, out)
-    work = _work_folder(recipe, out)
-    admission = _admitted(recipe, data, work, announce)
-    tokenizer = _vocabulary(recipe, work, announce)
-    train_shard = _shard(work, "train", tokenizer, recipe, announce)
-    held_out = _shard(work, "held-out", tokenizer, recipe, announce)
+    if not world.is_first:
+        announce = _silent
+    with world.in_turn():
+        work = _work_folder(recipe, out)
+        admission = _admitted(recipe, data, work, announce)
+        tokenizer = _vocabulary(recipe, work, announce)
+        train_shard = _shard(work, "train", tokenizer, recipe, announce)
+        held_out = _shard(work, "held-out", tokenizer, recipe, announce)
     tokens, _ = open_shard(train_shard)
     validation, validation_facts = open_shard(held_out)
     model = build_model(recipe.model, len(tokenizer), boundary_token(tokenizer), recipe.loop.seed)
@@ -83,11 +89,18 @@ def train_checkpoint(
         device=device,
         report=report,
         clock=clock,
+        world=world,
     )
-    manifest = _manifest(recipe, admission, outcome, validation_facts, device)
-    manifest = _publish(out, work, model, tokenizer, manifest, recipe)
-    shutil.rmtree(work)
-    return manifest
+    with world.in_turn():
+        if world.is_first:
+            manifest = _manifest(recipe, admission, outcome, validation_facts, device, world)
+            _publish(out, work, model, tokenizer, manifest, recipe)
+            shutil.rmtree(work)
+    return read_manifest(out)
+
+
+def _silent(_: str) -> None:
+    """Announces nothing."""
 
 
 def _finished(recipe: Recipe, out: Path) -> Manifest:
@@ -176,13 +189,16 @@ def _spool(work: Path) -> Path:
     return work / "admitted.jsonl.zst"
 
 
-def _manifest(recipe: Recipe, admission: Tally, outcome: Outcome, facts: ShardFacts, device: str) -> Manifest:
+def _manifest(
+    recipe: Recipe, admission: Tally, outcome: Outcome, facts: ShardFacts, device: str, world: World
+) -> Manifest:
     losses = {"train": outcome.train_loss}
     if outcome.validation_loss is not None:
         losses["validation"] = outcome.validation_loss
         tokens_per_byte = facts.n_tokens / facts.n_bytes
         losses["validation_bits_per_byte"] = outcome.validation_loss / math.log(2) * tokens_per_byte
     notes = {"device": device, "threads": str(torch.get_num_threads()), "training_seconds": f"{outcome.seconds:.1f}"}
+    notes["processes"] = str(world.size)
     if recipe.loop.minutes is not None:
         notes["repeating"] = (
             "this run was bounded by time, so another machine, or a busier one, makes another checkpoint; "
@@ -208,7 +224,7 @@ def _publish(
     tokenizer: PreTrainedTokenizerBase,
     manifest: Manifest,
     recipe: Recipe,
-) -> Manifest:
+) -> None:
     with new_folder(out) as folder:
         model.to("cpu").eval().save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -217,4 +233,4 @@ def _publish(
             rows = [TrainingDocument.of(document) for document in _kept(work, recipe, held_out=held_out)]
             write_training_documents(folder / name, rows)
             trained_on.update(row.risk for row in rows if not held_out)
-        return write_manifest(folder, dataclasses.replace(manifest, admitted=dict(trained_on)))
+        write_manifest(folder, dataclasses.replace(manifest, admitted=dict(trained_on)))

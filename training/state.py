@@ -4,12 +4,14 @@ Model, optimizer and random state as safetensors, the rest as JSON in the file's
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch.optim import Optimizer
 
 from silo.files import new_file
 from training.errors import BadOutput
@@ -31,19 +33,20 @@ class Position:
     """Moving average of the training loss in nats per token; NaN before the first step."""
 
 
-def save_state(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, position: Position) -> None:
+def save_state(path: Path, model: torch.nn.Module, optimizers: Sequence[Optimizer], position: Position) -> None:
     """Replace ``path`` with the state of the run."""
     tensors = {f"model.{name}": value.detach() for name, value in model.named_parameters()}
-    for index, moments in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
+    for number, optimizer in enumerate(optimizers):
+        for index, moments in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer{number}.{index}.{name}": value for name, value in moments.items()}
     tensors["random"] = torch.get_rng_state()
     plain = {name: value.cpu().contiguous() for name, value in tensors.items()}
     with new_file(path) as stream:
         stream.write(save(plain, {_HEADER: json.dumps(asdict(position))}))
 
 
-def load_state(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Position:
-    """Give ``model``, ``optimizer`` and torch's generator the state in ``path``; return the position.
+def load_state(path: Path, model: torch.nn.Module, optimizers: Sequence[Optimizer]) -> Position:
+    """Give ``model``, ``optimizers`` and torch's generator the state in ``path``; return the position.
 
     Raises:
         BadOutput: the file is torn, or it is the state of another model.
@@ -55,12 +58,13 @@ def load_state(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimi
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(tensors[f"model.{name}"])
-        moments: dict[int, dict[str, torch.Tensor]] = {}
-        for name, value in tensors.items():
-            if name.startswith("optimizer."):
-                _, index, moment = name.split(".")
-                moments.setdefault(int(index), {})[moment] = value
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+        for number, optimizer in enumerate(optimizers):
+            moments: dict[int, dict[str, torch.Tensor]] = {}
+            for name, value in tensors.items():
+                if name.startswith(f"optimizer{number}."):
+                    _, index, moment = name.split(".")
+                    moments.setdefault(int(index), {})[moment] = value
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
         torch.set_rng_state(tensors["random"])
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise BadOutput(

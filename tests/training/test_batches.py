@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.batches import Batches, validation_windows
+from training.batches import Batches, document_positions, validation_windows
 from training.errors import NothingAdmitted
 
 SHAPES = st.tuples(st.integers(2, 200), st.integers(1, 16), st.integers(1, 5)).filter(lambda s: s[0] > s[1])
@@ -52,3 +52,13 @@ def test_validation_windows_do_not_overlap(shape, n_windows):
 
 def test_held_out_text_that_is_too_short_gives_no_window():
     assert validation_windows(np.zeros(1, dtype=np.uint16), 8, 4).shape == (0, 9)
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=40))
+def test_positions_count_from_the_last_boundary(tokens):
+    positions = document_positions(np.array([tokens]), boundary=0)[0].tolist()
+    expected, since = [], 0
+    for index, token in enumerate(tokens):
+        since = 0 if token == 0 or index == 0 else since + 1
+        expected.append(since)
+    assert positions == expected

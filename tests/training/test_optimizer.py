@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.config import SCHEDULES, OptimizerRecipe
-from training.optimizer import build_optimizer, decay_start, learning_rate, length_with_decay_at
+from training.optimizer import build_optimizers, decay_start, learning_rate, length_with_decay_at
 
 RECIPES = st.builds(
     OptimizerRecipe,
@@ -42,7 +42,8 @@ def test_an_open_run_closes_without_having_used_another_learning_rate(recipe, st
 
 def test_matrices_decay_and_norms_do_not():
     model = torch.nn.Sequential(torch.nn.Linear(2, 3, bias=False), torch.nn.LayerNorm(3))
-    matrices, vectors = build_optimizer(model, OptimizerRecipe(weight_decay=0.1)).param_groups
+    (optimizer,) = build_optimizers(model, OptimizerRecipe(weight_decay=0.1))
+    matrices, vectors = optimizer.param_groups
     assert [p.ndim for p in matrices["params"]] == [2]
     assert matrices["weight_decay"] == 0.1
     assert [p.ndim for p in vectors["params"]] == [1, 1]

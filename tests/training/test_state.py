@@ -3,31 +3,33 @@ import math
 import pytest
 import torch
 
-from training.config import ModelRecipe, OptimizerRecipe
+from training.config import OPTIMIZERS, ModelRecipe, OptimizerRecipe
 from training.errors import BadOutput
 from training.loop import build_model
-from training.optimizer import build_optimizer
+from training.optimizer import build_optimizers
 from training.state import Position, load_state, save_state
 
 
-def run(hidden_size=16, seed=0):
+def run(hidden_size=16, seed=0, kind="adamw"):
     model = build_model(ModelRecipe(hidden_size, 1, 2, 32, context=8), 300, 0, seed)
-    return model, build_optimizer(model, OptimizerRecipe())
+    return model, build_optimizers(model, OptimizerRecipe(kind=kind))
 
 
-def update(model, optimizer):
+def update(model, optimizers):
     model(input_ids=torch.arange(8)[None]).logits.square().mean().backward()
-    optimizer.step()
-    optimizer.zero_grad()
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad()
 
 
-def test_a_run_that_is_loaded_goes_on_as_the_one_that_was_saved(tmp_path):
-    model, optimizer = run()
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_a_run_that_is_loaded_goes_on_as_the_one_that_was_saved(tmp_path, kind):
+    model, optimizer = run(kind=kind)
     update(model, optimizer)
     position = Position(1, None, 2.5, 6.25)
     save_state(tmp_path / "state", model, optimizer, position)
     expected = torch.rand(3)
-    other, other_optimizer = run(seed=1)
+    other, other_optimizer = run(seed=1, kind=kind)
     assert load_state(tmp_path / "state", other, other_optimizer) == position
     assert (torch.rand(3) == expected).all()
     for pair in ((model, optimizer), (other, other_optimizer)):
