@@ -5,7 +5,8 @@ A checkpoint is a folder that transformers loads, and beside its files
 - ``silo-manifest.json``: SHA-256 of every other file, the resolved recipe, counts, versions;
 - ``trained-on.jsonl.gz``: id, digest, license and risk class of every document that trained the
   tokenizer or the LM;
-- ``held-out.jsonl.gz``: the same of the licensed documents kept for validation.
+- ``held-out.jsonl.gz``: the same of the licensed documents kept for validation;
+- ``tokenizer-trained-on.jsonl.gz``: the same of those that trained the tokenizer, where another checkpoint gave it.
 
 Knows nothing of models or tensors: an auditor reads all of it without torch.
 """
@@ -26,6 +27,7 @@ FORMAT = 1
 MANIFEST_NAME = "silo-manifest.json"
 TRAINED_ON_NAME = "trained-on.jsonl.gz"
 HELD_OUT_NAME = "held-out.jsonl.gz"
+TOKENIZER_TRAINED_ON_NAME = "tokenizer-trained-on.jsonl.gz"
 
 
 @dataclass(frozen=True)
@@ -125,10 +127,29 @@ def verify_checkpoint(folder: Path) -> Manifest:
     if faults:
         raise BadCheckpoint(f"{folder} is not as it was written: {'; '.join(faults)}. Copy the checkpoint again.")
     permissive = {str(risk) for risk in PERMISSIVE}
-    for document in read_training_documents(folder / TRAINED_ON_NAME):
-        if document.risk not in permissive:
-            raise BadCheckpoint(f"{folder} was trained on {document.id!r}, {document.license!r}: {document.risk}")
+    for name in (TRAINED_ON_NAME, TOKENIZER_TRAINED_ON_NAME):
+        if name not in manifest.files:
+            continue
+        for document in read_training_documents(folder / name):
+            if document.risk not in permissive:
+                raise BadCheckpoint(f"{folder} was trained on {document.id!r}, {document.license!r}: {document.risk}")
     return manifest
+
+
+def refuse_baseline(folder: Path) -> None:
+    """Raise BadCheckpoint where ``folder`` is a checkpoint that was trained on high-risk text to measure against.
+
+    A model of another maker has no manifest of ours and passes: what trained it is for its user to know.
+    """
+    if not (folder / MANIFEST_NAME).exists():
+        return
+    admission = read_manifest(folder).recipe.get("admission")
+    reason = admission.get("baseline") if isinstance(admission, Mapping) else None
+    if reason:
+        raise BadCheckpoint(
+            f"{folder} was trained on high-risk text, as a baseline ({reason}). It may be measured, with `silo eval`, "
+            "and neither serve nor build a datastore. Load a licensed checkpoint."
+        )
 
 
 def write_training_documents(path: Path, documents: Iterable[TrainingDocument]) -> int:

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from silo.checkpoint import refuse_baseline
 from silo.errors import BadCheckpoint
 from silo.tokenizer import boundary_token, load_tokenizer, opening_token
 
@@ -52,13 +53,16 @@ class LanguageModel:
         self._check()
 
     @classmethod
-    def load(cls, model: str | Path, device: str = "cpu") -> "LanguageModel":
+    def load(cls, model: str | Path, device: str = "cpu", *, to_measure: bool = False) -> "LanguageModel":
         """Load a checkpoint from a folder, or a model from a hub by its id; no code of its own is run.
 
         Raises:
-            BadCheckpoint: it cannot be loaded, or the device is not to be had.
+            BadCheckpoint: it cannot be loaded, or the device is not to be had; or it is a baseline that was trained
+                on high-risk text, and the caller does not say that it is there ``to_measure`` alone.
         """
         _check_device(device)
+        if not to_measure:
+            refuse_baseline(Path(model))
         if not Path(model).exists() and str(model).count("/") != 1:
             raise BadCheckpoint(f"{model} is neither a checkpoint folder nor a hub id of the form owner/name.")
         transformers_logging.disable_progress_bar()

@@ -1,7 +1,7 @@
 """Which documents may train: the one gate between a corpus and the weights.
 
-Decides on licenses alone and opens no file. ``HIGH_RISK`` is refused whatever a recipe says, and
-each refusal keeps its reason. Everything after this module sees admitted documents only.
+Decides on licenses alone and opens no file. ``HIGH_RISK`` is refused unless the recipe is of a baseline, which says
+so for good, and each refusal keeps its reason. Everything after this module sees admitted documents only.
 """
 
 from collections import Counter
@@ -40,7 +40,7 @@ class Tally:
 def decide(document: Document, recipe: AdmissionRecipe) -> Refusal | None:
     """The refusal of ``document``, or None where it is admitted."""
     decision = classify(document.license)
-    if decision.risk is RiskClass.HIGH_RISK:
+    if decision.risk is RiskClass.HIGH_RISK and not recipe.baseline:
         return Refusal(document.id, document.license, decision.risk, decision.reason)
     if str(decision.risk) not in recipe.classes:
         reason = f"the recipe admits {', '.join(recipe.classes)} only"

@@ -33,14 +33,20 @@ class AdmissionRecipe:
     classes: tuple[str, ...]
     """Risk classes that are admitted, of PD, SW and BY."""
     validation_share: float = 0.02
-    """Share of the admitted documents that is held out, chosen by digest."""
+    """Share of the admitted documents that is held out, chosen by digest; none where the recipe lists validation."""
+    baseline: str = ""
+    """Why HIGH_RISK trains too, where it does: only for a model that others are measured against. Its manifest
+    says so, and nothing serves it or builds a datastore with it."""
 
     def __post_init__(self) -> None:
         allowed = [str(risk) for risk in PERMISSIVE]
-        if str(RiskClass.HIGH_RISK) in self.classes:
+        if self.baseline:
+            allowed.append(str(RiskClass.HIGH_RISK))
+        elif str(RiskClass.HIGH_RISK) in self.classes:
             raise BadRecipe(
-                "admission.classes names HIGH_RISK. High-risk text may never train, whatever a recipe says: "
-                f"put it into a datastore instead. Allowed: {', '.join(allowed)}."
+                "admission.classes names HIGH_RISK. High-risk text may never train what is served: put it into a "
+                f"datastore instead. Allowed: {', '.join(allowed)}. A baseline, which is only measured, may have it "
+                "and says why in admission.baseline."
             )
         if not self.classes or not set(self.classes) <= set(allowed):
             raise BadRecipe(f"admission.classes must name one or more of {', '.join(allowed)}; got {self.classes!r}")
@@ -52,7 +58,7 @@ class DataRecipe:
     """One place that documents are read from, and what they get where they state nothing."""
 
     location: str
-    """Relative to the data folder, or ``hf:owner/name``."""
+    """Relative to the data folder, where ``*`` stands for any name; or ``hf:owner/name``."""
     license: str = ""
     source: str = ""
     owner: str = ""
@@ -66,6 +72,9 @@ class VocabularyRecipe:
 
     size: int = 4096
     """Tokens, of which 256 are the bytes and one is the document boundary."""
+    checkpoint: str = ""
+    """A checkpoint whose tokenizer is taken instead of training one, so that models can be compared token by token;
+    relative to the new checkpoint's folder. ``size`` must be its size."""
 
     def __post_init__(self) -> None:
         _within("vocabulary.size", self.size, 257, 1 << 20)
@@ -184,6 +193,8 @@ class Recipe:
     loop: LoopRecipe
     vocabulary: VocabularyRecipe = field(default_factory=VocabularyRecipe)
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
+    validation: tuple[DataRecipe, ...] = ()
+    """Documents that only validate, through the same gate; without any, a share of the admitted ones does."""
 
     def __post_init__(self) -> None:
         if not self.data:

@@ -12,7 +12,7 @@ import platform
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,23 +21,27 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from silo.checkpoint import (
     HELD_OUT_NAME,
+    TOKENIZER_TRAINED_ON_NAME,
     TRAINED_ON_NAME,
     Manifest,
     TrainingDocument,
     read_manifest,
+    verify_checkpoint,
     write_manifest,
     write_training_documents,
 )
 from silo.corpora import HUB_PREFIX, Location, read_documents, write_documents
 from silo.documents import Document
-from silo.errors import BadCheckpoint
+from silo.errors import BadCheckpoint, UnreadableCorpus
 from silo.files import new_file, new_folder
 from silo.tokenizer import boundary_token, load_tokenizer
 from training.admission import Tally, admit, is_held_out
 from training.batches import Batches, validation_windows
-from training.config import Recipe, resolved
-from training.errors import BadOutput, NothingAdmitted
+from training.config import DataRecipe, Recipe, resolved
+from training.errors import BadOutput, BadRecipe, NothingAdmitted
 from training.loop import Outcome, Progress, build_model, fit
+from training.metrics import FILE_NAME as METRICS_NAME
+from training.metrics import Metrics
 from training.parallel import World
 from training.shards import ShardFacts, has_shard, open_shard, write_shard
 from training.vocabulary import train_vocabulary
@@ -74,7 +78,7 @@ def train_checkpoint(
     with world.in_turn():
         work = _work_folder(recipe, out)
         admission = _admitted(recipe, data, work, announce)
-        tokenizer = _vocabulary(recipe, work, announce)
+        tokenizer = _vocabulary(recipe, out, work, announce)
         train_shard = _shard(work, "train", tokenizer, recipe, announce)
         held_out = _shard(work, "held-out", tokenizer, recipe, announce)
     tokens, _ = open_shard(train_shard)
@@ -87,7 +91,7 @@ def train_checkpoint(
         recipe,
         work / "state.safetensors",
         device=device,
-        report=report,
+        report=_both(Metrics(work / METRICS_NAME, recipe.tokens_per_step), report),
         clock=clock,
         world=world,
     )
@@ -97,6 +101,14 @@ def train_checkpoint(
             _publish(out, work, model, tokenizer, manifest, recipe)
             shutil.rmtree(work)
     return read_manifest(out)
+
+
+def _both(first: Callable[[Progress], None], second: Callable[[Progress], None]) -> Callable[[Progress], None]:
+    def told(progress: Progress) -> None:
+        first(progress)
+        second(progress)
+
+    return told
 
 
 def _silent(_: str) -> None:
@@ -130,18 +142,11 @@ def _admitted(recipe: Recipe, data: Path, work: Path, announce: Callable[[str], 
     done = work / "admission.json"
     if not done.exists():
         tally = Tally()
-        locations = [
-            Location(
-                entry.location if entry.location.startswith(HUB_PREFIX) else data / entry.location,
-                license=entry.license,
-                source=entry.source,
-                owner=entry.owner,
-                text_field=entry.text_field,
-                split=entry.split,
-            )
-            for entry in recipe.data
-        ]
-        write_documents(_spool(work), admit(read_documents(*locations), recipe.admission, tally))
+        validating = _documents(recipe.validation, data)
+        write_documents(_spool(work, held_out=True), admit(validating, recipe.admission, Tally()))
+        known = {document.digest for document in read_documents(_spool(work, held_out=True))}
+        training = (document for document in _documents(recipe.data, data) if document.digest not in known)
+        write_documents(_spool(work), admit(training, recipe.admission, tally))
         with new_file(done) as stream:
             counts = {"admitted": tally.admitted, "refused": tally.refused, "n_empty": tally.n_empty}
             stream.write(json.dumps(counts).encode("utf-8"))
@@ -157,7 +162,42 @@ def _admitted(recipe: Recipe, data: Path, work: Path, announce: Callable[[str], 
     return tally
 
 
-def _vocabulary(recipe: Recipe, work: Path, announce: Callable[[str], None]) -> PreTrainedTokenizerBase:
+def _documents(entries: Sequence[DataRecipe], data: Path) -> Iterator[Document]:
+    locations = [
+        Location(
+            place,
+            license=entry.license,
+            source=entry.source,
+            owner=entry.owner,
+            text_field=entry.text_field,
+            split=entry.split,
+        )
+        for entry in entries
+        for place in _places(entry.location, data)
+    ]
+    return read_documents(*locations)
+
+
+def _places(location: str, data: Path) -> Sequence[str | Path]:
+    if location.startswith(HUB_PREFIX):
+        return [location]
+    if "*" not in location:
+        return [data / location]
+    if found := sorted(data.glob(location)):
+        return found
+    raise UnreadableCorpus(f"nothing in {data} matches {location!r}, a location of the recipe. Give the right --data.")
+
+
+def _vocabulary(recipe: Recipe, out: Path, work: Path, announce: Callable[[str], None]) -> PreTrainedTokenizerBase:
+    if recipe.vocabulary.checkpoint:
+        source = out.parent / recipe.vocabulary.checkpoint
+        verify_checkpoint(source)
+        tokenizer = load_tokenizer(source)
+        if len(tokenizer) != recipe.vocabulary.size:
+            raise BadRecipe(
+                f"vocabulary.size is {recipe.vocabulary.size}; the tokenizer of {source} has {len(tokenizer)}"
+            )
+        return tokenizer
     folder = work / "tokenizer"
     if not folder.exists():
         announce("training the tokenizer")
@@ -180,13 +220,16 @@ def _shard(
 
 
 def _kept(work: Path, recipe: Recipe, *, held_out: bool) -> Iterator[Document]:
+    if recipe.validation:
+        yield from read_documents(_spool(work, held_out=held_out))
+        return
     for document in read_documents(_spool(work)):
         if is_held_out(document, recipe.admission) == held_out:
             yield document
 
 
-def _spool(work: Path) -> Path:
-    return work / "admitted.jsonl.zst"
+def _spool(work: Path, *, held_out: bool = False) -> Path:
+    return work / ("validating.jsonl.zst" if held_out else "admitted.jsonl.zst")
 
 
 def _manifest(
@@ -228,6 +271,11 @@ def _publish(
     with new_folder(out) as folder:
         model.to("cpu").eval().save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        shutil.copyfile(work / METRICS_NAME, folder / METRICS_NAME)
+        if recipe.vocabulary.checkpoint:
+            shutil.copyfile(
+                out.parent / recipe.vocabulary.checkpoint / TRAINED_ON_NAME, folder / TOKENIZER_TRAINED_ON_NAME
+            )
         trained_on = Counter[str]()
         for name, held_out in ((TRAINED_ON_NAME, False), (HELD_OUT_NAME, True)):
             rows = [TrainingDocument.of(document) for document in _kept(work, recipe, held_out=held_out)]

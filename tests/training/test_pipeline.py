@@ -12,11 +12,19 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-from silo.checkpoint import HELD_OUT_NAME, TRAINED_ON_NAME, read_training_documents, verify_checkpoint
+from silo.checkpoint import (
+    HELD_OUT_NAME,
+    TOKENIZER_TRAINED_ON_NAME,
+    TRAINED_ON_NAME,
+    read_training_documents,
+    verify_checkpoint,
+)
 from silo.corpora import write_documents
 from silo.documents import Document
+from silo.errors import BadCheckpoint
+from silo.lm import LanguageModel
 from training.config import AdmissionRecipe, DataRecipe
-from training.errors import BadOutput, Diverged, NothingAdmitted
+from training.errors import BadOutput, BadRecipe, Diverged, NothingAdmitted
 from training.loop import build_model
 from training.pipeline import UNFINISHED_SUFFIX, train_checkpoint
 
@@ -63,7 +71,7 @@ def test_a_checkpoint_says_what_trained_it(checkpoint, documents, recipe):
     assert manifest.admitted == {"SW": len(trained_on)}
     assert manifest.n_held_out == len(held_out) > 0
     assert manifest.n_tokens == 3072 == manifest.n_steps * recipe.tokens_per_step
-    assert manifest.recipe["vocabulary"] == {"size": 320}
+    assert manifest.recipe["vocabulary"] == {"size": 320, "checkpoint": ""}
     assert set(manifest.losses) == {"train", "validation", "validation_bits_per_byte"}
     assert all(math.isfinite(loss) for loss in manifest.losses.values())
     assert manifest.versions["torch"] == torch.__version__
@@ -265,3 +273,50 @@ def test_the_token_that_opens_every_text_learns_as_the_others_do(recipe):
     embedding = model.get_input_embeddings()
     embedding(torch.tensor([0])).sum().backward()
     assert embedding.weight.grad[0].abs().sum() > 0
+
+
+@pytest.fixture(scope="module")
+def split(data, tmp_path_factory):
+    """The licensed documents as one file to train on and one to validate on, which share a document."""
+    folder = tmp_path_factory.mktemp("split")
+    licensed = [d for d in _documents(data) if d.license == "PSF-2.0"]
+    write_documents(folder / "texts.jsonl", licensed[:30])
+    write_documents(folder / "validation.jsonl", licensed[29:])
+    write_documents(folder / "high.jsonl", [d for d in _documents(data) if d.license != "PSF-2.0"])
+    return folder
+
+
+def test_documents_that_validate_do_not_train_even_where_both_lists_have_them(recipe, split, tmp_path):
+    recipe = dataclasses.replace(recipe, validation=(DataRecipe("validation.jsonl"),))
+    train_checkpoint(recipe, data=split, out=tmp_path / "out")
+    trained_on = {d.digest for d in read_training_documents(tmp_path / "out" / TRAINED_ON_NAME)}
+    held_out = {d.digest for d in read_training_documents(tmp_path / "out" / HELD_OUT_NAME)}
+    assert (len(trained_on), len(held_out)) == (29, 11)
+    assert not trained_on & held_out
+
+
+def test_a_tokenizer_comes_from_another_checkpoint_with_the_list_of_what_trained_it(recipe, split, data, tmp_path):
+    vocabulary = dataclasses.replace(recipe.vocabulary, checkpoint="first")
+    train_checkpoint(recipe, data=data, out=tmp_path / "first")
+    train_checkpoint(dataclasses.replace(recipe, vocabulary=vocabulary), data=split, out=tmp_path / "second")
+    first, second = (tmp_path / name for name in ("first", "second"))
+    assert (first / "tokenizer.json").read_bytes() == (second / "tokenizer.json").read_bytes()
+    assert (first / TRAINED_ON_NAME).read_bytes() == (second / TOKENIZER_TRAINED_ON_NAME).read_bytes()
+    verify_checkpoint(second)
+    with pytest.raises(BadRecipe, match=r"vocabulary\.size is 321; the tokenizer of .* has 320"):
+        larger = dataclasses.replace(recipe, vocabulary=dataclasses.replace(vocabulary, size=321))
+        train_checkpoint(larger, data=split, out=tmp_path / "third")
+
+
+def test_a_baseline_trains_on_high_risk_text_and_is_good_for_nothing_but_measuring(recipe, split, tmp_path):
+    admission = AdmissionRecipe(("PD", "SW", "BY", "HIGH_RISK"), validation_share=0.1, baseline="the gap to close")
+    recipe = dataclasses.replace(
+        recipe, admission=admission, data=(DataRecipe("texts.jsonl"), DataRecipe("high.jsonl"))
+    )
+    out = tmp_path / "all"
+    assert train_checkpoint(recipe, data=split, out=out).admitted["HIGH_RISK"] == 2
+    with pytest.raises(BadCheckpoint, match=r"as a baseline \(the gap to close\)"):
+        LanguageModel.load(out)
+    assert LanguageModel.load(out, to_measure=True).name == "all"
+    with pytest.raises(BadCheckpoint, match="was trained on 'planted'"):
+        verify_checkpoint(out)
