@@ -7,6 +7,7 @@ it are taken back first, and the file has each step once.
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 from silo.files import new_file
 from training.loop import Progress
@@ -48,7 +49,7 @@ class Metrics:
             file.writelines(json.dumps(row).encode() + b"\n" for row in rows)
 
 
-def read_metrics(path: Path) -> list[dict[str, float]]:
+def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The rows of ``path`` in order of their steps; a last line that a kill tore is left out."""
     if not path.exists():
         return []
