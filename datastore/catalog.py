@@ -19,6 +19,7 @@ from sqlalchemy import (
     Column,
     Connection,
     Engine,
+    Index,
     Integer,
     MetaData,
     RowMapping,
@@ -34,9 +35,9 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from datastore.epoch import Epoch
-from datastore.errors import CorruptDatastore, DatastoreError
+from datastore.errors import CorruptDatastore, DatastoreError, VerificationFailed
 from datastore.journal import Journal, lost_leaves
-from datastore.receipts import Receipt, receipt_from_json
+from datastore.receipts import Receipt, edge_of, receipt_from_json
 from datastore.records import DocumentFacts
 
 FILE_NAME = "catalog.sqlite"
@@ -71,12 +72,14 @@ documents = Table(
         Column(name, String, nullable=False)
         for name in ("license", "risk", "source", "title", "owner", "url", "metadata")
     ),
-    Column("state", String, nullable=False, index=True),
+    Column("state", String, nullable=False),
     Column("removed_epoch", Integer, nullable=True),
     Column("segment", String, nullable=True, index=True),
     Column("ordinal", Integer, nullable=False),
     Column("n_positions", Integer, nullable=False),
     Column("n_sentences", Integer, nullable=False),
+    # What left since an epoch is found without a look at what left before.
+    Index("documents_by_state", "state", "removed_epoch"),
 )
 
 optouts = Table(
@@ -205,7 +208,7 @@ class Catalog:
     def _give_to_journal(self) -> None:
         """Append what the catalog has and the journal lacks: the newest opt-out, and those of writers that died."""
         with self.read() as connection:
-            missing = [leaf for leaf in range(n_leaves(connection)) if not self.journal.has(leaf)]
+            missing = missing_from(self.journal, n_leaves(connection))
             if not missing:
                 return
             rows = connection.execute(select(optouts).where(optouts.c.number >= missing[0]).order_by(optouts.c.number))
@@ -234,8 +237,33 @@ def epoch_of(connection: Connection) -> int:
 
 
 def n_leaves(connection: Connection) -> int:
-    """How many opt-outs the log has."""
-    return int(connection.execute(select(func.count()).select_from(log)).scalar_one())
+    """How many opt-outs the log has; that it has no gap is checked when a store is opened."""
+    return int(connection.execute(select(func.coalesce(func.max(log.c.leaf) + 1, 0))).scalar_one())
+
+
+def missing_from(journal: Journal, n_leaves: int) -> list[int]:
+    """Which of the first ``n_leaves`` have no line in ``journal``; below its high-water mark it is not asked."""
+    return [leaf for leaf in range(journal.n_whole, n_leaves) if not journal.has(leaf)]
+
+
+def log_edge(connection: Connection) -> tuple[list[bytes], int]:
+    """The right edge of the log and its size, both from the newest receipt, whatever the size.
+
+    Raises CorruptDatastore where that receipt is not of the log's last leaf.
+    """
+    size = n_leaves(connection)
+    if size == 0:
+        return [], 0
+    found = connection.execute(select(optouts.c.receipt).where(optouts.c.number == size - 1)).scalar_one_or_none()
+    try:
+        if found is None:
+            raise VerificationFailed(f"there is no receipt of leaf {size - 1}")
+        return edge_of(receipt_from_json(json.loads(found))), size
+    except (VerificationFailed, ValueError) as error:
+        raise CorruptDatastore(
+            f"the newest receipt in the catalog is not that of the log's last leaf: {error}. "
+            "Restore the newest copies of catalog and journal."
+        ) from None
 
 
 def commitments(connection: Connection) -> list[str]:

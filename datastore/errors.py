@@ -8,6 +8,7 @@
     ├── UnknownDocument        no document of that id was ever in this store
     ├── BadArrays              keys, tokens or spans of the wrong shape, type or range
     ├── WriterBusy             another process is writing to this store
+    ├── ReaderFenced           an opt-out did not wait longer for this step; its result is not to be used
     └── VerificationFailed     a receipt, signature or store does not show what it should
 
 Each message says what was expected, what arrived, and what to do next.
@@ -44,6 +45,10 @@ class BadArrays(DatastoreError):
 
 class WriterBusy(DatastoreError):
     """Another process is writing to this store."""
+
+
+class ReaderFenced(DatastoreError):
+    """An opt-out did not wait longer for this step; its result is not to be used."""
 
 
 class VerificationFailed(DatastoreError):

@@ -80,7 +80,12 @@ class Journal:
     @property
     def n_leaves(self) -> int:
         """The size that the log has at least, as of the last look."""
-        return max(self._commitments, default=-1) + 1
+        return self._n_leaves
+
+    @property
+    def n_whole(self) -> int:
+        """How many leaves from the first on have a line, none left out, as of the last look."""
+        return self._n_whole
 
     def has(self, leaf_index: int) -> bool:
         """Whether the opt-out at ``leaf_index`` is in the file, as of the last look."""
@@ -121,6 +126,7 @@ class Journal:
     def _forget(self) -> None:
         self._n_read, self._tail = 0, b""
         self._commitments: dict[int, str] = {}
+        self._n_leaves = self._n_whole = 0
         self._head: dict[str, Any] | None = None
 
     def _take(self, line: bytes) -> None:
@@ -130,6 +136,9 @@ class Journal:
         leaf, commitment = value["leaf_index"], value["commitment"]
         if self._commitments.setdefault(leaf, commitment) != commitment:
             raise CorruptDatastore(f"{self.path} has two opt-outs at place {leaf} of the log. Restore its newest copy.")
+        self._n_leaves = max(self._n_leaves, leaf + 1)
+        while self._n_whole in self._commitments:
+            self._n_whole += 1
         if self._head is None or value["head"]["size"] > self._head["size"]:
             self._head = value["head"]
 

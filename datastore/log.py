@@ -40,6 +40,22 @@ def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
     return proof
 
 
+def edge_after(edge: Sequence[bytes], size: int, leaf: bytes) -> list[bytes]:
+    """The right edge of a tree that had ``size`` leaves and the right edge ``edge``, once ``leaf`` is appended.
+
+    The edge is the roots of the whole subtrees that the tree is made of, the largest first: one for each bit that is
+    set in its size. From the lowest up it is the inclusion proof of the next leaf, so a log grows, and proves every
+    leaf that it takes, in time that is logarithmic in its size. Raises ValueError for an edge of another size.
+    """
+    if len(edge) != size.bit_count():
+        raise ValueError(f"a tree of {size} leaves has {size.bit_count()} subtrees at its edge; got {len(edge)}")
+    grown, node = list(edge), leaf_hash(leaf)
+    while size & 1:
+        node = node_hash(grown.pop(), node)
+        size >>= 1
+    return [*grown, node]
+
+
 def consistency_proof(leaves: Sequence[bytes], old_size: int) -> list[bytes]:
     """What shows that the tree of the first ``old_size`` leaves is the beginning of the tree of all.
 

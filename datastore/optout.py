@@ -4,7 +4,8 @@ One transaction takes the document out of service, bars its text from coming bac
 ``fingerprints``), appends a leaf to the public log, and stores the receipt; then the receipt goes to the journal, a
 second file. When the transaction commits (WAL, ``synchronous=FULL``) the removal survives a power loss, and the shared
 epoch sends every reader back to the catalog before its next search is answered. A receipt is returned once both
-records have it; asking again returns the same.
+records have it and no reader works any longer with what it read before (``readers``); asking again returns the same.
+The time that it takes grows with the document, and with the logarithm of the store and of the log.
 """
 
 import json
@@ -15,6 +16,7 @@ from sqlalchemy import Connection, select
 
 from datastore import catalog
 from datastore.errors import UnknownDocument
+from datastore.readers import PATIENCE
 from datastore.receipts import Receipt, receipt_from_json, sign_receipt
 from datastore.records import is_text
 from datastore.signing import fresh_salt, load_key
@@ -22,13 +24,22 @@ from datastore.store import Datastore
 from datastore.suppression import Marks, suppress
 
 
-def opt_out(store: Datastore, document: str, *, now: datetime) -> Receipt:
-    """Take ``document`` out of ``store`` and return the signed receipt.
+def opt_out(store: Datastore, document: str, *, now: datetime, patience: float = PATIENCE) -> Receipt:
+    """Take ``document`` out of ``store`` and return the signed receipt, once no reader works with what was before.
+
+    ``patience`` is the seconds after which readers that still do are fenced (``readers``).
 
     Raises:
         UnknownDocument: no document of that id was ever in the store.
         CorruptDatastore: the signing key is not the one that the manifest names; no one could check the receipt.
     """
+    receipt = _accept(store, document, now)
+    store.readers.wait(patience)
+    return receipt
+
+
+def _accept(store: Datastore, document: str, now: datetime) -> Receipt:
+    """Put the opt-out in force and on record."""
     if not is_text(document):
         raise _unknown(document)
     if earlier := given_receipt(store, document):
@@ -54,7 +65,7 @@ def opt_out(store: Datastore, document: str, *, now: datetime) -> Receipt:
             "accepted_at": now.isoformat(),
             "epoch": epoch,
         }
-        receipt = sign_receipt(facts, fresh_salt(), key, catalog.commitments(connection))
+        receipt = sign_receipt(facts, fresh_salt(), key, *catalog.log_edge(connection))
         catalog.record_opt_out(connection, receipt)
         if marks is not None:
             suppress(connection, marks)
@@ -91,7 +102,7 @@ def is_behind(store: Datastore) -> bool:
     journal.refresh()
     with store.catalog.read() as connection:
         n_leaves = catalog.n_leaves(connection)
-    return _n_lost(store) > 0 or not all(journal.has(leaf) for leaf in range(n_leaves))
+    return _n_lost(store) > 0 or len(catalog.missing_from(journal, n_leaves)) > 0
 
 
 def _n_lost(store: Datastore) -> int:

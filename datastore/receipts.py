@@ -18,7 +18,7 @@ from datastore.errors import VerificationFailed
 from datastore.fields import hash_of, hashes_of, read_fields
 from datastore.files import canonical_json
 from datastore.heads import Growth, TreeHead, check_growth, check_head, head_from_json, parse, sign_head
-from datastore.log import check_inclusion, inclusion_proof, root_from_inclusion
+from datastore.log import check_inclusion, edge_after, root_from_inclusion
 from datastore.signing import check_signature, public_hex
 
 FORMAT = "silo-receipt/2"
@@ -64,25 +64,38 @@ def commit(salt: str, document: str, digest: str) -> str:
     return hashlib.sha256(canonical_json([salt, document, digest])).hexdigest()
 
 
-def sign_receipt(facts: Mapping[str, Any], salt: str, key: Ed25519PrivateKey, log: Sequence[str] = ()) -> Receipt:
+def sign_receipt(
+    facts: Mapping[str, Any], salt: str, key: Ed25519PrivateKey, edge: Sequence[bytes] = (), size: int = 0
+) -> Receipt:
     """A signed receipt of ``facts``: store, document, digest, n_entries, accepted_at, epoch.
 
-    ``log`` has the commitments before this one, in order.
+    ``edge`` and ``size`` are of the log before it (``edge_of`` the receipt before it).
     """
     commitment = commit(salt, facts["document"], facts["digest"])
-    leaves = [bytes.fromhex(leaf) for leaf in (*log, commitment)]
-    proof = inclusion_proof(leaves, len(log))
-    root = root_from_inclusion(leaves[-1], len(log), len(leaves), proof)
+    proof = edge[::-1]
+    root = root_from_inclusion(bytes.fromhex(commitment), size, size + 1, proof)
     unsigned = Receipt(
         **facts,
         salt=salt,
         commitment=commitment,
-        leaf_index=len(log),
+        leaf_index=size,
         proof=tuple(node.hex() for node in proof),
-        head=sign_head(facts["store"], len(leaves), root, key, now=facts["accepted_at"]),
+        head=sign_head(facts["store"], size + 1, root, key, now=facts["accepted_at"]),
         public_key=public_hex(key),
     )
     return replace(unsigned, signature=key.sign(_message(unsigned)).hex())
+
+
+def edge_of(receipt: Receipt) -> list[bytes]:
+    """The right edge of the log whose last leaf is that of ``receipt``, as every receipt's is when it is signed.
+
+    The receipt's own proof has all of it, so that nothing else must be kept for the log to grow.
+    Raises VerificationFailed where leaf, proof and head do not fit each other.
+    """
+    leaf, proof = bytes.fromhex(receipt.commitment), [bytes.fromhex(node) for node in receipt.proof]
+    size = receipt.leaf_index + 1
+    check_inclusion(leaf, receipt.leaf_index, size, proof, bytes.fromhex(receipt.head.root))
+    return edge_after(proof[::-1], receipt.leaf_index, leaf)
 
 
 def parse_receipt(text: bytes) -> Receipt:

@@ -5,7 +5,8 @@ Opening a store reads it and writes nothing; an opt-out that only the journal kn
 epoch, searches the live entries, and reads the epoch again; if a change came in between, it
 searches again. So a search that begins after an opt-out was acknowledged cannot return a removed entry,
 in whichever process it runs. Entry ids are positions counted through all segments; they follow the order of
-ingestion and hold for one layout of the store, so resolve them at once with ``locate``.
+ingestion and hold for one layout of the store, so resolve them at once with ``locate``. What is computed from
+an answer is computed inside a ``step``, which opt-outs wait for (``readers``).
 """
 
 import itertools
@@ -21,10 +22,11 @@ from sqlalchemy import Connection, RowMapping, func, select
 
 from datastore import catalog
 from datastore.catalog import LIVE, REMOVED, Catalog
-from datastore.errors import BadArrays, CorruptDatastore, UnknownDocument
+from datastore.errors import BadArrays, CorruptDatastore, ReaderFenced, UnknownDocument
 from datastore.files import check_files, load_array
 from datastore.manifest import Manifest, read_manifest
 from datastore.ngrams import Sequences
+from datastore.readers import Readers, Step
 from datastore.records import Continuations, Neighbors, Occurrences, Place, StoredDocument, is_text
 from datastore.segments import Segment
 from datastore.snapshots import Snapshot, continuations, occurrences, search
@@ -51,6 +53,7 @@ class Datastore:
         check_files(path, self.manifest.files)
         self.centroids: NDArray[np.float32] = load_array(path / CENTROIDS)
         self.catalog = Catalog(path, self.manifest.public_key)
+        self.readers = Readers(path, self.catalog.shared_epoch)
         self._lock = threading.Lock()
         self._known: tuple[int, Snapshot | None] = (-1, None)
         self._current()
@@ -62,6 +65,7 @@ class Datastore:
 
     def close(self) -> None:
         """Let go of files and connections."""
+        self.readers.close()
         self.catalog.close()
         self._known = (-1, None)
 
@@ -81,6 +85,14 @@ class Datastore:
         with self.catalog.read() as connection:
             query = select(func.coalesce(func.sum(catalog.documents.c.n_positions - 1), 0))
             return int(connection.execute(query.where(catalog.documents.c.state == LIVE)).scalar_one())
+
+    def step(self) -> Step:
+        """A stretch of work with answers of this store, as ``with store.step():``, which opt-outs wait for.
+
+        Keep it short: one that has not ended 2 s after an opt-out raises ReaderFenced at its next question or its end.
+        Its result must not be used then; begin again.
+        """
+        return self.readers.step()
 
     def search(self, queries: NDArray[np.floating], k: int, n_probe: int = 8) -> Neighbors:
         """The ``k`` nearest live entries of each of ``queries`` ``(q, d)`` in the ``n_probe`` nearest inverted lists.
@@ -206,7 +218,16 @@ class Datastore:
 
     def _answer(self, question: Callable[[Snapshot], Answer]) -> Answer:
         """Ask until no change came in between: the answer then belongs to one epoch."""
+        if self.readers.check():
+            return self._asked(question)
         while True:
+            with suppress(ReaderFenced), self.step():
+                return self._asked(question)
+
+    def _asked(self, question: Callable[[Snapshot], Answer]) -> Answer:
+        """The answer of one epoch, in a step. Raises ReaderFenced."""
+        while True:
+            self.readers.check()
             snapshot = self._current()
             try:
                 answer = question(snapshot)

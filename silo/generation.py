@@ -1,18 +1,20 @@
 """Where the halves meet: an LM continues a prompt, with a datastore mixed in and every source named.
 
 Each step reads the LM, searches the datastore, mixes, chooses a token, and traces the chosen token to its sources
-while the search still holds; if the datastore changed in between, the step searches again. So no token is ever
-chosen by, or owed to, an entry that was removed before its search began.
+while the search still holds; if the datastore changed in between, the step searches again. An opt-out waits for steps
+that run, or has them done again: so no token is chosen by, or owed to, an entry after its removal was acknowledged.
 """
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from datastore.errors import ReaderFenced
 from datastore.store import Datastore
 from silo.attribution import (
     AttributedSentence,
@@ -175,17 +177,22 @@ class Generation:
             return _token(token, logprobs, settings.top_logprobs, 1.0, ())
         temperature = knn.temperature or store.manifest.knn_temperature
         while True:
-            found = store.search(context[None], knn.k, knn.n_probe)
-            shares = neighbor_logprobs(found.squared_distances[0], temperature)
-            values = found.values[0]
-            logprobs = interpolate(lm_logprobs, candidates(values, shares), knn.weight)
-            token = choose(logprobs, settings.temperature, settings.top_p, u)
-            parametric, proposers, masses = token_masses(token, float(lm_logprobs[token]), values, shares, knn.weight)
-            places = store.locate(found.entries[0][proposers], found.epoch)
-            if places is not None:
-                self._epoch = found.epoch
-                named = ((place.document, place.sentence, float(m)) for place, m in zip(places, masses, strict=True))
-                return _token(token, logprobs, settings.top_logprobs, parametric, gather(named))
+            with suppress(ReaderFenced), store.step():
+                found = store.search(context[None], knn.k, knn.n_probe)
+                shares = neighbor_logprobs(found.squared_distances[0], temperature)
+                values = found.values[0]
+                logprobs = interpolate(lm_logprobs, candidates(values, shares), knn.weight)
+                token = choose(logprobs, settings.temperature, settings.top_p, u)
+                parametric, proposers, masses = token_masses(
+                    token, float(lm_logprobs[token]), values, shares, knn.weight
+                )
+                places = store.locate(found.entries[0][proposers], found.epoch)
+                if places is not None:
+                    self._epoch = found.epoch
+                    named = (
+                        (place.document, place.sentence, float(m)) for place, m in zip(places, masses, strict=True)
+                    )
+                    return _token(token, logprobs, settings.top_logprobs, parametric, gather(named))
 
 
 def _token(

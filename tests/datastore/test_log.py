@@ -77,6 +77,26 @@ def numbered(size: int) -> list[bytes]:
     return [i.to_bytes(2, "big") for i in range(size)]
 
 
+def edge_of(leaves: list[bytes]) -> list[bytes]:
+    edge: list[bytes] = []
+    for size, leaf in enumerate(leaves):
+        edge = log.edge_after(edge, size, leaf)
+    return edge
+
+
+def test_a_log_that_grows_by_its_right_edge_gives_the_roots_and_proofs_that_its_leaves_give():
+    edge: list[bytes] = []
+    for size, leaf in enumerate(numbered(70)):
+        proof = edge[::-1]
+        leaves = numbered(size + 1)
+        assert proof == log.inclusion_proof(leaves, size)
+        assert log.root_from_inclusion(leaf, size, size + 1, proof) == log.root(leaves)
+        edge = log.edge_after(edge, size, leaf)
+    for wrong in (edge[1:], [*edge, edge[0]]):
+        with pytest.raises(ValueError, match="a tree of 70 leaves has 3 subtrees"):
+            log.edge_after(wrong, 70, b"leaf")
+
+
 def test_every_leaf_of_every_tree_is_proven_and_no_other_in_its_place():
     for size in range(1, 40):
         leaves = numbered(size)
@@ -221,8 +241,7 @@ def test_what_is_no_head_is_refused(value):
 
 def test_a_receipt_and_a_later_head_are_enough_and_a_log_that_lost_it_is_found_out():
     facts = {"store": STORE, "document": "d", "digest": "ab" * 32, "n_entries": 1, "accepted_at": "now", "epoch": 1}
-    earlier = [leaf.hex() for leaf in HASHES[:3]]
-    receipt = sign_receipt(facts, "5a" * 32, KEY, earlier)
+    receipt = sign_receipt(facts, "5a" * 32, KEY, edge_of(HASHES[:3]), 3)
     assert (receipt.leaf_index, receipt.head.size) == (3, 4)
     kept = [*HASHES[:3], bytes.fromhex(receipt.commitment), *HASHES[4:]]
     check_in_log(receipt, receipt.head)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from datastore.errors import VerificationFailed
 from datastore.files import canonical_json
 from datastore.heads import TreeHead
+from datastore.log import edge_after
 from datastore.optout import opt_out
 from datastore.receipts import Receipt, check_receipt, commit, parse_receipt, receipt_from_json, sign_receipt
 from datastore.signing import public_hex
@@ -30,9 +31,16 @@ FACTS = {
 LOG = [f"{leaf:064x}" for leaf in (1, 2, 3, 4, 5)]
 
 
+def grown(log: list[str]) -> tuple[list[bytes], int]:
+    edge: list[bytes] = []
+    for size, leaf in enumerate(log):
+        edge = edge_after(edge, size, bytes.fromhex(leaf))
+    return edge, len(log)
+
+
 @pytest.fixture
 def receipt() -> Receipt:
-    return sign_receipt(FACTS, "5a" * 32, KEY, LOG)
+    return sign_receipt(FACTS, "5a" * 32, KEY, *grown(LOG))
 
 
 def test_the_golden_receipt_is_the_one_that_this_code_signs(receipt):
@@ -71,7 +79,7 @@ def test_a_change_is_noticed_in(receipt, name):
 @given(data=st.data())
 @settings(max_examples=300, deadline=None)
 def test_a_change_of_any_one_character_is_noticed(data):
-    whole = sign_receipt(FACTS, "5a" * 32, KEY, LOG)
+    whole = sign_receipt(FACTS, "5a" * 32, KEY, *grown(LOG))
     name = data.draw(st.sampled_from([field for field in FIELDS if isinstance(getattr(whole, field), str)]))
     value = getattr(whole, name)
     at = data.draw(st.integers(0, len(value)))
