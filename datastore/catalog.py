@@ -9,7 +9,7 @@ begins by writing it. Every change ends by writing to the journal what only the 
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -127,6 +127,8 @@ class Catalog:
             raise CorruptDatastore(f"{path} is missing. Restore the store from a snapshot.")
         self.shared_epoch = Epoch(folder)
         self._public_key = public_key
+        self.bar: Callable[[Connection, Receipt], None] = lambda _connection, _receipt: None
+        """Bars the text of an opt-out that only the journal had, while its bytes are still there; set by the store."""
         self.lost: list[Receipt] = []
         """The opt-outs that the catalog lacked when it was opened and that the journal has."""
         self._reader = _engine(path, "BEGIN", self.lost)
@@ -203,6 +205,7 @@ class Catalog:
         reached = max([self.shared_epoch.value() // 2, *(receipt.epoch for receipt in lost)])
         connection.execute(update(state).where(state.c.epoch < reached).values(epoch=reached))
         for receipt in lost:
+            self.bar(connection, receipt)
             record_opt_out(connection, receipt)
 
     def _give_to_journal(self) -> None:
@@ -272,10 +275,7 @@ def commitments(connection: Connection) -> list[str]:
 
 
 def record_opt_out(connection: Connection, receipt: Receipt) -> None:
-    """Take the document of ``receipt`` out of service, bar it, and append its leaf to the log.
-
-    A text that was barred while it was being added came in removed, and may be erased by now: so it stays.
-    """
+    """Take the document of ``receipt`` out of service, bar its id and digest, and append its leaf to the log."""
     is_live = (documents.c.id == receipt.document) & (documents.c.state == LIVE)
     epoch = epoch_of(connection) + 1
     connection.execute(update(documents).where(is_live).values(state=REMOVED, removed_epoch=epoch))

@@ -27,9 +27,12 @@ from datastore.files import check_files, load_array
 from datastore.manifest import Manifest, read_manifest
 from datastore.ngrams import Sequences
 from datastore.readers import Readers, Step
+from datastore.receipts import Receipt
 from datastore.records import Continuations, Neighbors, Occurrences, Place, StoredDocument, is_text
 from datastore.segments import Segment
 from datastore.snapshots import Snapshot, continuations, occurrences, search
+from datastore.suppression import Marks
+from datastore.suppression import suppress as bar_text
 from datastore.views import LiveMask
 
 CENTROIDS = "centroids.npy"
@@ -53,6 +56,7 @@ class Datastore:
         check_files(path, self.manifest.files)
         self.centroids: NDArray[np.float32] = load_array(path / CENTROIDS)
         self.catalog = Catalog(path, self.manifest.public_key)
+        self.catalog.bar = self._bar
         self.readers = Readers(path, self.catalog.shared_epoch)
         self._lock = threading.Lock()
         self._known: tuple[int, Snapshot | None] = (-1, None)
@@ -282,6 +286,14 @@ class Datastore:
         with self.catalog.read() as connection:
             query = select(catalog.segments.c.sha256).where(catalog.segments.c.name == name)
             return self._open(name, connection.execute(query).scalar_one())
+
+    def _bar(self, connection: Connection, receipt: Receipt) -> None:
+        """Keep the text of ``receipt`` from coming back, where a segment has it: a catalog that forgot the opt-out does
+        not know its fingerprints either, and compaction takes the text away.
+        """
+        row = _row_of(connection, receipt.document)
+        if row is not None and row.segment is not None:
+            bar_text(connection, Marks.of(self.open_segment(row.segment).text(row.ordinal)))
 
     def _open(self, name: str, sha256: str) -> Segment:
         return Segment(self.path / SEGMENTS / name, sha256, self.manifest.dimension)

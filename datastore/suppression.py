@@ -5,13 +5,16 @@ reveal); ``barred`` asks them. A text is refused where its words are those of a 
 in removed texts, or half of a removed text is in it; from a fifth on it is quarantined: not added either, and listed
 for a reviewer. Works on open connections; texts reach it whole, and it stores none.
 
-Not known again: fewer than 8 words of a longer text; a paraphrase. One bar covers each removed text alone, the
+Not known again: fewer than 8 words of a longer text; a removed text of less than about 15 words inside a larger one;
+a paraphrase. One bar covers each removed text alone, the
 other all of them together, so a text stitched from many removed ones is refused as well.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +22,22 @@ from sqlalchemy import Connection, func, select
 
 from datastore import catalog, fingerprints
 from datastore.records import DocumentFacts
-from datastore.store import Datastore
+
+if TYPE_CHECKING:
+    from datastore.store import Datastore  # which bars what only the journal knows, by this module
 
 REFUSED_AT = 0.5
 """Containment from which on a text is refused."""
 QUARANTINED_AT = 0.2
 """Containment from which on a reviewer decides."""
+LEAST_SHARED = 3
+"""Fingerprints of a removed text that must be in a larger one before its share counts: about 15 words.
+
+A removed text of 8 to 11 words has one fingerprint, so that all of it would be in every text with that phrase.
+"""
 QUARANTINED = "quarantined:"
+_NOTHING = hashlib.sha256(b"").hexdigest()
+"""The digest of every text without a sign in it. It is nobody's, so opting one such document out bars no other."""
 _IN_LIST = 500
 """Values in one SQL list; SQLite takes 999 in its older versions."""
 
@@ -45,7 +57,12 @@ class Marks:
 
 
 def suppress(connection: Connection, marks: Marks) -> None:
-    """Bar the text of ``marks`` from coming back, from the commit of this transaction on; it may be barred already."""
+    """Bar the text of ``marks`` from coming back, from the commit of this transaction on; it may be barred already.
+
+    A text without any sign in it is not barred.
+    """
+    if marks.digest == _NOTHING:
+        return
     number = last_suppression(connection) + 1
     connection.execute(
         catalog.suppressions.insert().values(number=number, digest=marks.digest, n_fingerprints=len(marks.fingerprints))
@@ -59,7 +76,7 @@ def last_suppression(connection: Connection) -> int:
     return int(connection.execute(select(func.coalesce(func.max(catalog.suppressions.c.number), 0))).scalar_one())
 
 
-def barred(store: Datastore, facts: DocumentFacts, text: str) -> str | None:
+def barred(store: "Datastore", facts: DocumentFacts, text: str) -> str | None:
     """Why ``text`` may not enter ``store``, if it may not: ask before encoding it, ``add`` asks again."""
     with store.catalog.read() as connection:
         if not last_suppression(connection):
@@ -89,7 +106,8 @@ def _opted_out(connection: Connection, facts: DocumentFacts) -> str | None:
     optouts = catalog.optouts.c
     if connection.execute(select(optouts.number).where(optouts.document == facts.id)).first():
         return "a document of this id was opted out; an owner who returns submits it under a new id"
-    if connection.execute(select(optouts.number).where(optouts.digest == facts.digest)).first():
+    same = select(optouts.number).where(optouts.digest == facts.digest, optouts.digest != _NOTHING)
+    if connection.execute(same).first():
         return "this text was opted out"
     return None
 
@@ -111,7 +129,7 @@ def _resemblance(connection: Connection, candidate: NDArray[np.int64], since: in
     numbers = catalog.suppressions.c
     for some in _runs(list(shared)):
         sizes = connection.execute(select(numbers.number, numbers.n_fingerprints).where(numbers.number.in_(some)))
-        of_removed = max([of_removed, *(shared[number] / n for number, n in sizes)])
+        of_removed = max([of_removed, *(shared[number] / n for number, n in sizes if shared[number] >= LEAST_SHARED)])
     if max(of_candidate, of_removed) < QUARANTINED_AT:
         return None
     said = f"{of_candidate:.0%} of it is in texts that were opted out"

@@ -10,9 +10,9 @@ import itertools
 import json
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -21,12 +21,21 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, select, update
 
 from datastore import catalog, keys
-from datastore.catalog import LIVE, REMOVED, Catalog
+from datastore.catalog import LIVE, Catalog
 from datastore.errors import BadArrays, DatastoreError, DuplicateDocument, WriterBusy
-from datastore.files import TEMPORARY_PREFIX, checksums, locked, publish_folder, remove_leftovers, write_bytes
+from datastore.files import (
+    TEMPORARY_PREFIX,
+    checksums,
+    locked,
+    publish_folder,
+    remove_leftovers,
+    sync_folder,
+    write_bytes,
+)
 from datastore.manifest import Manifest, write_manifest
+from datastore.optout import recover
 from datastore.records import DocumentFacts, EncodedDocument
-from datastore.segments import WrittenSegment, write_segment
+from datastore.segments import Segment, WrittenSegment, copy_segment, write_segment
 from datastore.signing import create_key, public_hex
 from datastore.store import CENTROIDS, SEGMENTS, Datastore
 from datastore.suppression import Marks, last_suppression, reason
@@ -128,7 +137,8 @@ def add(store: Datastore, documents: Iterable[EncodedDocument]) -> Added:
     """Add ``documents`` in order; all of them or, on any error, none.
 
     A text that was opted out is refused and listed, by id, by digest, and by what it shares with the removed
-    text (``suppression``); one that resembles a removed text is quarantined: not added, and listed so.
+    text (``suppression``); one that resembles a removed text is quarantined: not added, and listed so. Texts whose
+    original is opted out meanwhile, too; ids of texts that stay out may be used again.
 
     Raises:
         DuplicateDocument: an id is in the store already, or comes twice.
@@ -136,6 +146,7 @@ def add(store: Datastore, documents: Iterable[EncodedDocument]) -> Added:
         WriterBusy: another process is writing.
     """
     with writing(store):
+        recover(store)  # what only the journal knows is barred from here on
         refused: list[tuple[str, str]] = []
         marks: dict[str, Marks] = {}
         written: list[tuple[WrittenSegment, list[_Row]]] = []
@@ -150,11 +161,16 @@ def add(store: Datastore, documents: Iterable[EncodedDocument]) -> Added:
             written.append(
                 (segment, [_Row(d.facts, marks.pop(d.facts.id), len(d.tokens), len(d.sentences)) for d in batch])
             )
-        if written:
-            with store.catalog.change() as connection:
-                _publish(connection, written, checked, refused)
-    barred = {name for name, _ in refused}
-    live = [row for _, batch in written for row in batch if row.facts.id not in barred]
+        while written:
+            with suppress(_Overtaken), store.catalog.change() as connection:
+                late = _late(connection, written, checked)
+                if late:
+                    raise _Overtaken
+                _publish(connection, written)
+                break
+            refused += late.items()
+            written = [kept for each in written if (kept := _without(store, *each, late, next(names)))]
+    live = [row for _, batch in written for row in batch]
     return Added(len(live), sum(row.n_positions - 1 for row in live), tuple(refused))
 
 
@@ -167,7 +183,7 @@ def writing(store: Datastore) -> Iterator[None]:
             known = set(connection.execute(select(catalog.segments.c.name)).scalars())
         for folder in (store.path / SEGMENTS).iterdir():
             if folder.name not in known:
-                shutil.rmtree(folder)
+                shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
         yield
 
 
@@ -268,28 +284,50 @@ def _batches(documents: Iterable[EncodedDocument], max_positions: int) -> Iterat
         yield batch
 
 
-def _publish(
-    connection: Connection,
-    written: Sequence[tuple[WrittenSegment, list[_Row]]],
-    checked: int,
-    refused: list[tuple[str, str]],
-) -> None:
-    """Enter segments and documents; a text that was opted out while it was being encoded enters as removed.
+class _Overtaken(Exception):
+    """A text was opted out while it was being added; never leaves this module."""
 
-    Only suppressions after number ``checked`` are asked: the earlier ones were, document by document.
+
+def _late(connection: Connection, written: Sequence[tuple[WrittenSegment, list[_Row]]], checked: int) -> dict[str, str]:
+    """Why documents may not enter that were checked and written before the suppressions after number ``checked``."""
+    rows = [row for _, batch in written for row in batch]
+    reasons = ((row.facts.id, reason(connection, row.facts, row.marks, since=checked)) for row in rows)
+    return {name: why for name, why in reasons if why}
+
+
+def _without(
+    store: Datastore, segment: WrittenSegment, rows: list[_Row], late: Mapping[str, str], spare: str
+) -> tuple[WrittenSegment, list[_Row]] | None:
+    """A segment that is not published yet without the documents in ``late``, under its own name; None if it had only
+    those. They leave no bytes and no row, so their ids stay free. ``spare`` is a name that is not in use.
     """
-    epoch = catalog.epoch_of(connection) + 1
+    kept = [ordinal for ordinal, row in enumerate(rows) if row.facts.id not in late]
+    if len(kept) == len(rows):
+        return segment, rows
+    folder, folders = store.path / SEGMENTS / segment.name, store.path / SEGMENTS
+    fresh = None
+    if kept:
+        opened = Segment(folder, segment.sha256, store.manifest.dimension)
+        parts = [(opened, ordinal) for ordinal in kept]
+        fresh = copy_segment(folders, spare, store.centroids, store.manifest.token_type, parts)
+    shutil.rmtree(folder)
+    if fresh is None:
+        return None
+    (folders / spare).rename(folder)
+    sync_folder(folders)
+    return replace(fresh, name=segment.name), [rows[ordinal] for ordinal in kept]
+
+
+def _publish(connection: Connection, written: Sequence[tuple[WrittenSegment, list[_Row]]]) -> None:
+    """Enter segments and documents."""
     for segment, rows in written:
         record_segment(connection, segment)
         for ordinal, row in enumerate(rows):
-            barred = reason(connection, row.facts, row.marks, since=checked)
-            if barred:
-                refused.append((row.facts.id, barred))
             connection.execute(
                 catalog.documents.insert().values(
                     **catalog.columns_of(row.facts),
-                    state=REMOVED if barred else LIVE,
-                    removed_epoch=epoch if barred else None,
+                    state=LIVE,
+                    removed_epoch=None,
                     segment=segment.name,
                     ordinal=ordinal,
                     n_positions=row.n_positions,
