@@ -9,10 +9,12 @@ begins by writing it. Every change ends by writing to the journal what only the 
 """
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import (
     BigInteger,
@@ -32,10 +34,11 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.exc import DatabaseError
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from datastore.epoch import Epoch
 from datastore.errors import CorruptDatastore, DatastoreError, VerificationFailed
+from datastore.files import is_read_only
 from datastore.journal import Journal, lost_leaves
 from datastore.receipts import Receipt, edge_of, receipt_from_json
 from datastore.records import DocumentFacts
@@ -131,7 +134,7 @@ class Catalog:
         """Bars the text of an opt-out that only the journal had, while its bytes are still there; set by the store."""
         self.lost: list[Receipt] = []
         """The opt-outs that the catalog lacked when it was opened and that the journal has."""
-        self._reader = _engine(path, "BEGIN", self.lost)
+        self._reader = _engine(path, "BEGIN", self.lost) if not is_read_only(folder) else _reading(path, self.lost)
         self._writer = _engine(path, "BEGIN IMMEDIATE")
         # The journal is read before the catalog, which commits first: so what it alone has was lost.
         self.journal = Journal(folder)
@@ -322,11 +325,35 @@ def _engine(path: Path, begin: str, lost: Sequence[Receipt] = ()) -> Engine:
         if lost:
             _see_union(connection, lost)
 
+    _begin_with(engine, begin)
+    return engine
+
+
+def _reading(path: Path, lost: Sequence[Receipt]) -> Engine:
+    """As ``_engine``, on a disk that may only be read here and that others may write to meanwhile.
+
+    SQLite cannot read a write-ahead log that it may not set up, unless it is told that nobody writes. Nobody does who
+    has left no such log; so each transaction looks, and the epoch says, as ever, whether somebody came in between.
+    """
+    log_file = path.with_name(f"{path.name}-wal")
+
+    def connect() -> sqlite3.Connection:
+        mode = "mode=ro" if log_file.exists() else "mode=ro&immutable=1"
+        connection = sqlite3.connect(f"file:{quote(str(path))}?{mode}", uri=True, timeout=30)
+        connection.isolation_level = None
+        if lost:
+            _see_union(connection, lost)
+        return connection
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
+    _begin_with(engine, "BEGIN")
+    return engine
+
+
+def _begin_with(engine: Engine, begin: str) -> None:
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
-
-    return engine
 
 
 def _see_union(connection: Any, lost: Sequence[Receipt]) -> None:

@@ -8,13 +8,14 @@ mends the number. Reading it asks the system for nothing.
 """
 
 import mmap
+import os
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from datastore.errors import CorruptDatastore
-from datastore.files import locked, write_bytes
+from datastore.files import is_read_only, locked, write_bytes
 
 FILE_NAME = "epoch"
 _FORMAT = struct.Struct("<8sQ")
@@ -35,8 +36,11 @@ class Epoch:
             raise CorruptDatastore(
                 f"{path} should be a counter of {_FORMAT.size} bytes. Restore the store from a snapshot."
             )
-        with path.open("r+b") as file:
-            self._map = mmap.mmap(file.fileno(), _FORMAT.size)
+        # Where the file may only be read, so may the number.
+        is_mine = not is_read_only(folder) and os.access(path, os.W_OK)
+        with path.open("r+b" if is_mine else "rb") as file:
+            access = mmap.ACCESS_WRITE if is_mine else mmap.ACCESS_READ
+            self._map = mmap.mmap(file.fileno(), _FORMAT.size, access=access)
         if self._map[:8] != _MAGIC:
             raise CorruptDatastore(f"{path} is not the counter of a store. Restore the store from a snapshot.")
 

@@ -57,6 +57,11 @@ def publish_folder(temporary: Path, final: Path) -> None:
     sync_folder(final.parent)
 
 
+def is_read_only(folder: Path) -> bool:
+    """Whether ``folder`` lies on a disk that this process can only read, as it is mounted here."""
+    return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Take away what a killed writer left under temporary names."""
     for path in folder.glob(f"{TEMPORARY_PREFIX}*"):

@@ -1,6 +1,6 @@
 """The store as its readers see it: search, and where each answer comes from.
 
-Opening a store reads it and writes nothing; an opt-out that only the journal knows is in force from then on, and
+Opening a store reads it and writes nothing, so that it may lie on a disk that can only be read; an opt-out that only the journal knows is in force from then on, and
 `recover` or any change writes it. Every search answers as of one epoch: it reads the
 epoch, searches the live entries, and reads the epoch again; if a change came in between, it
 searches again. So a search that begins after an opt-out was acknowledged cannot return a removed entry,

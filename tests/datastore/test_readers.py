@@ -185,3 +185,46 @@ def test_files_of_the_dead_are_cleared_and_strange_ones_are_no_readers(make_stor
         assert len(list(folder.iterdir())) == 1
     store.close()
     assert list(folder.iterdir()) == []
+
+
+ON_A_READ_ONLY_DISK = """
+import subprocess, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from datastore.optout import opt_out
+from datastore.store import Datastore
+
+there, here = Path(sys.argv[1]), Path(sys.argv[2])
+mounted = subprocess.run(["mount", "--bind", there, here]).returncode == 0
+if not mounted or subprocess.run(["mount", "-o", "remount,bind,ro", here]).returncode:
+    sys.exit(77)
+reader = Datastore.open(here)
+print(reader.live_entries("doc-3"), reader.live_entries("doc-5"), reader.readers.can_be_waited_for)
+for name in ("doc-4", "doc-5"):
+    try:
+        opt_out(reader, name, now=datetime.now(UTC))
+    except Exception as error:
+        print("refused")
+    writer = Datastore.open(there)
+    opt_out(writer, name, now=datetime.now(UTC))
+    print(reader.live_entries(name), reader.live_entries("doc-0"))
+    writer.close()
+    print(reader.live_entries(name), Datastore.open(here).live_entries(name))
+"""
+
+
+def test_on_a_disk_that_may_only_be_read_a_store_is_read_and_follows_who_writes_elsewhere(make_store, documents, now):
+    store = make_store(documents)
+    opt_out(store, "doc-3", now=now)
+    store.close()
+    here = store.path.with_name("mounted")
+    here.mkdir()
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = ["unshare", "--map-root-user", "--mount", sys.executable, "-W", "ignore", "-c", ON_A_READ_ONLY_DISK]
+    try:
+        run = subprocess.run([*command, store.path, here], env=environment, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no unshare here")
+    if run.returncode == 77 or "unshare" in run.stderr:
+        pytest.skip(f"this process may not mount: {run.stderr}")
+    assert run.stdout.splitlines() == ["0 13 False", *["refused", "0 8", "0 0"] * 2], run.stderr
