@@ -49,8 +49,8 @@ _ATTEMPTS = 20
 class Readers:
     """The readers of the store in ``folder``: this process as one of them, and the others as an opt-out sees them.
 
-    ``can_be_waited_for`` is True until it is found out at the first step, and False where this process cannot have a file: on a disk that it may only read. It then
-    reads the epoch before and after each answer, as ever, but no opt-out waits for its steps.
+    ``can_be_waited_for`` turns False at the first step of a process that cannot have a file: on a disk that it may
+    only read. It then reads the epoch before and after each answer, as ever, but no opt-out waits for its steps.
     """
 
     def __init__(self, folder: Path, epoch: Epoch) -> None:

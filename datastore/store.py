@@ -1,12 +1,16 @@
 """The store as its readers see it: search, and where each answer comes from.
 
-Opening a store reads it and writes nothing, so that it may lie on a disk that can only be read; an opt-out that only the journal knows is in force from then on, and
-`recover` or any change writes it. Every search answers as of one epoch: it reads the
-epoch, searches the live entries, and reads the epoch again; if a change came in between, it
-searches again. So a search that begins after an opt-out was acknowledged cannot return a removed entry,
-in whichever process it runs. Entry ids are positions counted through all segments; they follow the order of
-ingestion and hold for one layout of the store, so resolve them at once with ``locate``. What is computed from
-an answer is computed inside a ``step``, which opt-outs wait for (``readers``).
+Opening a store reads it and writes nothing, so it may lie on a disk that can only be read; an opt-out that only the
+journal knows is in force from then on, and `recover` or any change writes it. Every search answers as of one epoch: it
+reads the epoch, searches the live entries, and reads the epoch again; if a change came in between, it searches again.
+So a search that begins after an opt-out was acknowledged cannot return a removed entry, in whichever process it runs.
+What is computed from an answer is computed inside a ``step``, which opt-outs wait for (``readers``). Entry ids are
+positions counted through all segments; they follow the order of ingestion and hold for one layout of the store, so
+resolve them at once with ``locate``.
+
+Every opening hashes every file. Nothing is remembered by size and time: a disk that loses or swaps bytes changes
+neither, and a file that is changed by hand can be given both again. A handle that stays open hashes a segment once,
+since its map is of that very file.
 """
 
 import itertools
