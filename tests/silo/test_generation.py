@@ -1,5 +1,6 @@
 """The join: generation with a datastore, its attribution, and the same laws through the whole path."""
 
+import contextlib
 import copy
 import itertools
 
@@ -9,6 +10,8 @@ import torch
 
 from datastore.compaction import compact
 from datastore.optout import opt_out
+from silo import generation
+from silo.attribution import gather
 from silo.errors import BadDocument, BadRequest, EncoderMismatch, PromptTooLong
 from silo.fitting import fit
 from silo.generation import Silo
@@ -62,6 +65,30 @@ def test_a_removal_in_the_middle_of_a_generation_is_in_force_for_its_next_token(
     after = list(tokens)
     assert after
     assert not [s for token in after for s in token.sources if s.document == pages[2].id]
+
+
+@pytest.mark.parametrize("has_steps", [True, False], ids=["in a step", "the control: without"])
+def test_a_token_that_was_chosen_while_its_source_left_and_could_not_be_waited_for_is_chosen_again(
+    llama, build, pages, now, monkeypatch, has_steps
+):
+    silo = Silo(llama, build(llama, pages))
+    settings = GenerationSettings(max_tokens=1, knn=KnnSettings(weight=0.9))
+    prompt, removed = pages[2].text[:60], []
+
+    def leaves_after_it_is_traced(sources):
+        found = gather(sources)
+        if not removed:
+            removed.append(found[0].document)
+            opt_out(silo.datastore, removed[0], now=now, patience=0)
+        return found
+
+    monkeypatch.setattr(generation, "gather", leaves_after_it_is_traced)
+    if not has_steps:
+        monkeypatch.setattr(silo.datastore, "step", contextlib.nullcontext)
+    (token,) = silo.generate(prompt, settings)
+    assert (removed[0] in {source.document for source in token.sources}) != has_steps
+    monkeypatch.undo()
+    assert ((token,) == tuple(silo.generate(prompt, settings))) == has_steps
 
 
 def test_masses_of_every_token_and_sentence_sum_to_one(lm, build, pages):
