@@ -33,9 +33,9 @@ install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"SILO needs Python 3.11 or later; $(PYTHON) is {sys.version.split()[0]}. Try: make PYTHON=python3.12")'
-	@echo 'Making $(VENV); about 1.5 GB on the disk, more where torch comes with CUDA …'
+	@echo 'Making $(VENV); about 1.7 GB on the disk, more where torch comes with CUDA …'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[$(FAISS),test]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[$(FAISS),passages,test]'
 	@touch $@
 
 clean:

@@ -21,6 +21,7 @@ that is rebuilt with another LM can take them over, which it must, since the tex
 import hashlib
 import re
 import unicodedata
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,6 +96,12 @@ def normalized_digest(text: str) -> str:
     return hashlib.sha256(normalized.encode("utf-8")).hexdigest()
 
 
+def hashes(texts: Iterable[str]) -> NDArray[np.int64]:
+    """The first 64 bits of the BLAKE2b of each text: the same on every machine, in every run."""
+    joined = b"".join(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest() for text in texts)
+    return np.frombuffer(joined, ">i8").astype(np.int64)
+
+
 def containment(candidate: NDArray[np.int64], suppressed: NDArray[np.int64]) -> float:
     """How much of one text is in the other, from 0 to 1: the larger of the two shares of their fingerprints.
 
@@ -107,6 +114,4 @@ def containment(candidate: NDArray[np.int64], suppressed: NDArray[np.int64]) -> 
 def _shingles(of: list[str]) -> NDArray[np.int64]:
     if not of:
         return np.empty(0, np.int64)
-    runs = (" ".join(of[i : i + SHINGLE]) for i in range(max(1, len(of) - SHINGLE + 1)))
-    joined = b"".join(hashlib.blake2b(run.encode("utf-8"), digest_size=8).digest() for run in runs)
-    return np.frombuffer(joined, ">i8").astype(np.int64)
+    return hashes(" ".join(of[i : i + SHINGLE]) for i in range(max(1, len(of) - SHINGLE + 1)))

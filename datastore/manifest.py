@@ -41,6 +41,13 @@ class Manifest:
     """Inverted lists of the ``keys`` view."""
     max_segment_positions: int
     """A segment is cut before the document that would exceed this many tokens."""
+    passage_tokens: int
+    """A passage is cut before the sentence that would exceed this many tokens."""
+    passage_encoder: str
+    """Fingerprint of what makes the passages' vectors; empty where there are none."""
+    passage_encoder_name: str
+    passage_dimension: int
+    """Of a passage's vector; 0 where there are none."""
     n_fitted_documents: int
     """Licensed documents that centroids and temperature were fitted on; named in ``fitted-on.jsonl``."""
     files: Mapping[str, Mapping[str, Any]]

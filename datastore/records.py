@@ -60,6 +60,8 @@ class EncodedDocument:
     """``(s, 2)``: half-open character spans that cover the text."""
     token_sentences: NDArray[np.integer]
     """``(n + 1,)``: the sentence in which each token begins, nondecreasing; the end of text has the last one."""
+    passage_vectors: NDArray[np.floating] | None = None
+    """``(p, e)``: a unit vector of each of ``passages.passage_texts``, where the store's manifest names an encoder."""
 
     def __post_init__(self) -> None:
         n = len(self.tokens) - 1
@@ -138,6 +140,24 @@ class Occurrences:
     """All occurrences, those left out of ``entries`` too."""
     entries: NDArray[np.int64]
     """Ids of the entries at the sequence's last token, the lowest ones, increasing."""
+    epoch: int
+    """The state of the store that answered."""
+
+
+@dataclass(frozen=True)
+class Passages:
+    """The best live passages for a question, ``n`` of them, in the order (score falling, order of ingestion)."""
+
+    documents: tuple[str, ...]
+    """``(n,)``: ids."""
+    numbers: NDArray[np.int64]
+    """``(n,)``: index of each passage in its document."""
+    sentences: NDArray[np.int64]
+    """``(n, 2)``: half-open ranges of sentences of the document."""
+    characters: NDArray[np.int64]
+    """``(n, 2)``: half-open spans of the document's text."""
+    scores: NDArray[np.float64]
+    """``(n,)``: BM25, cosine, or the sum of reciprocal ranks."""
     epoch: int
     """The state of the store that answered."""
 

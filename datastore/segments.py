@@ -10,6 +10,7 @@ ordinal alone; their names are the catalog's business.
 ``text.bin``       UTF-8, one document after another
 ``keys.faiss``     the ``keys`` view
 ``ngrams.npy``     the ``ngrams`` view
+``passage*.npy``   the ``passages`` view
 ``segment.json``   size and SHA-256 of the others; its own SHA-256 is in the catalog
 """
 
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datastore import keys, ngrams
+from datastore import keys, ngrams, passages
 from datastore.errors import CorruptDatastore
 from datastore.files import (
     TEMPORARY_PREFIX,
@@ -36,6 +37,7 @@ from datastore.files import (
     sha256_file,
     write_bytes,
 )
+from datastore.passages import PassageSettings, PassagesView
 from datastore.records import EncodedDocument
 from datastore.views import View
 
@@ -59,7 +61,7 @@ class Segment:
         CorruptDatastore: a file is missing or is not what was written.
     """
 
-    def __init__(self, folder: Path, sha256: str, dimension: int) -> None:
+    def __init__(self, folder: Path, sha256: str, dimension: int, passage_dimension: int = 0) -> None:
         self.name = folder.name
         listing = folder / FILE_NAME
         if not listing.is_file() or sha256_file(listing) != sha256:
@@ -74,7 +76,8 @@ class Segment:
         self._text = np.memmap(folder / "text.bin", mode="r") if self._documents[-1, 1] else np.empty(0, np.uint8)
         self.keys = keys.KeysView(folder / keys.FILE_NAME, dimension)
         self.ngrams = ngrams.NgramsView(folder / ngrams.FILE_NAME, self.tokens, self._documents[:-1, 0])
-        self.views: tuple[View, ...] = (self.keys, self.ngrams)
+        self.passages = PassagesView(folder, len(self.tokens), passage_dimension)
+        self.views: tuple[View, ...] = (self.keys, self.ngrams, self.passages)
         self.n_positions = len(self.tokens)
         self.n_documents = len(self._documents) - 1
 
@@ -101,10 +104,23 @@ class Segment:
         rows: NDArray[np.int64] = self._sentences[start:stop]
         return rows
 
+    def passage(self, number: int) -> "SegmentPassage":
+        """What the segment's passage ``number`` is."""
+        first, stop, a, b, _ = self.passages.table[number].tolist()
+        ordinal = int(np.searchsorted(self._documents[:, 0], first, side="right")) - 1
+        rows = self.sentences(ordinal)
+        of_document = number - self.first_passage(ordinal)
+        return SegmentPassage(ordinal, of_document, (first, stop), (a, b), (int(rows[a, 1]), int(rows[b - 1, 2])))
+
+    def first_passage(self, ordinal: int) -> int:
+        """The segment's number of the first passage that is not before the document."""
+        return int(np.searchsorted(self.passages.table[:, 0], self._documents[ordinal, 0]))
+
     def raw(self, ordinal: int) -> "_Pieces":
         """The stored pieces of one document, for copying into another segment."""
         (a, byte_a, _), (b, byte_b, _) = self._documents[ordinal : ordinal + 2]
-        return _Pieces(self.tokens[a:b], self._text[byte_a:byte_b], self.sentences(ordinal) - np.array([a, 0, 0]))
+        sentences = self.sentences(ordinal) - np.array([a, 0, 0])
+        return _Pieces(self.tokens[a:b], self._text[byte_a:byte_b], sentences, self.passages.vectors(int(a), int(b)))
 
 
 def write_segment(
@@ -112,10 +128,11 @@ def write_segment(
     name: str,
     centroids: NDArray[np.float32],
     token_type: str,
+    passage_settings: PassageSettings,
     documents: Sequence[EncodedDocument],
 ) -> WrittenSegment:
     """Write ``documents`` as the segment ``name`` of the folder ``segments``; whole or not at all."""
-    pieces = [_pieces_of(document, token_type) for document in documents]
+    pieces = [_pieces_of(document, token_type, passage_settings.dimension) for document in documents]
     starts = _starts(pieces)
     positions = [np.arange(a, a + len(d.keys), dtype=np.int64) for a, d in zip(starts, documents, strict=True)]
     dimension = centroids.shape[1]
@@ -123,7 +140,7 @@ def write_segment(
     where = np.concatenate(positions or [np.empty(0, np.int64)])
     with _Draft(segments, name) as draft:
         keys.write_keys(draft.folder / keys.FILE_NAME, centroids, stacked, where)
-        return draft.publish(pieces, token_type)
+        return draft.publish(pieces, token_type, passage_settings)
 
 
 def copy_segment(
@@ -131,6 +148,7 @@ def copy_segment(
     name: str,
     centroids: NDArray[np.float32],
     token_type: str,
+    passage_settings: PassageSettings,
     documents: Sequence[tuple[Segment, int]],
 ) -> WrittenSegment:
     """As ``write_segment``, of documents that other segments hold, given as (segment, ordinal).
@@ -146,7 +164,7 @@ def copy_segment(
     with _Draft(segments, name) as draft:
         parts = [(segment.keys, new) for segment, new in moves.values()]
         keys.merge_keys(draft.folder / keys.FILE_NAME, centroids, parts)
-        return draft.publish(pieces, token_type)
+        return draft.publish(pieces, token_type, passage_settings)
 
 
 def cut(lengths: Sequence[int], max_positions: int) -> list[tuple[int, int]]:
@@ -165,21 +183,39 @@ def cut(lengths: Sequence[int], max_positions: int) -> list[tuple[int, int]]:
 
 
 @dataclass(frozen=True)
+class SegmentPassage:
+    """Where a passage of a segment lies."""
+
+    ordinal: int
+    number: int
+    """Index of the passage in its document."""
+    entries: tuple[int, int]
+    """Half-open range of positions in the segment."""
+    sentences: tuple[int, int]
+    """Half-open range of sentences of the document."""
+    characters: tuple[int, int]
+    """Half-open span of the document's text."""
+
+
+@dataclass(frozen=True)
 class _Pieces:
     """One document's arrays, with positions counted from its own start."""
 
     tokens: NDArray[Any]
     text: NDArray[np.uint8]
     sentences: NDArray[np.int64]
+    passage_vectors: NDArray[np.int16]
 
 
-def _pieces_of(document: EncodedDocument, token_type: str) -> _Pieces:
+def _pieces_of(document: EncodedDocument, token_type: str, passage_dimension: int) -> _Pieces:
     n_sentences = len(document.sentences)
-    first = np.searchsorted(document.token_sentences, np.arange(n_sentences), side="left")
+    columns = [passages.first_tokens(document), document.sentences]
+    vectors, whose = document.passage_vectors, f"document {document.facts.id!r}"
     return _Pieces(
         document.tokens.astype(token_type),
         np.frombuffer(document.text.encode("utf-8"), np.uint8),
-        np.column_stack([first, document.sentences]).astype(np.int64).reshape(n_sentences, 3),
+        np.column_stack(columns).astype(np.int64).reshape(n_sentences, 3),
+        np.empty((0, 0), np.int16) if vectors is None else passages.vector_codes(vectors, passage_dimension, whose),
     )
 
 
@@ -203,7 +239,7 @@ class _Draft:
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def publish(self, pieces: Sequence[_Pieces], token_type: str) -> WrittenSegment:
+    def publish(self, pieces: Sequence[_Pieces], token_type: str, passage_settings: PassageSettings) -> WrittenSegment:
         """Write the files that all segments share, list them, and rename the folder."""
         table = np.zeros((len(pieces) + 1, 3), dtype=np.int64)
         table[1:] = np.cumsum([(len(p.tokens), len(p.text), len(p.sentences)) for p in pieces], axis=0).reshape(-1, 3)
@@ -215,6 +251,14 @@ class _Draft:
             "sentences.npy": np.concatenate(shifted or [np.empty((0, 3))]).astype(np.int64),
             ngrams.FILE_NAME: ngrams.entry_order(tokens, table[:-1, 0]),
         }
+        texts = (
+            (int(start), len(p.tokens) - 1, p.sentences, p.text.tobytes().decode("utf-8"))
+            for p, start in zip(pieces, table[:, 0], strict=False)
+        )
+        arrays |= passages.index_passages(texts, passage_settings.max_tokens)
+        if dimension := passage_settings.dimension:
+            codes = [np.empty((0, dimension), np.int16), *(p.passage_vectors for p in pieces)]
+            arrays[passages.VECTORS] = np.concatenate(codes)
         for name, array in arrays.items():
             np.save(self.folder / name, array, allow_pickle=False)
         with (self.folder / "text.bin").open("wb") as file:

@@ -4,13 +4,15 @@ Works on arrays; opens nothing and knows no catalog. An answer over several segm
 segment with all of their documents would give: neighbors in the order (squared distance, entry id), counts added up.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datastore.ngrams import Sequences, summed
-from datastore.records import Continuations, Neighbors, Occurrences
+from datastore.ranking import Question, rank
+from datastore.records import Continuations, Neighbors, Occurrences, Passages
 from datastore.segments import Segment
 from datastore.views import LiveMask
 
@@ -94,3 +96,23 @@ def occurrences(snapshot: Snapshot, sequence: Sequences, n: int) -> Occurrences:
         count += int(segment.ngrams.counts(first, last, mask)[0])
         entries.append(start + segment.ngrams.positions(int(first[0]), int(last[0]), mask, n))
     return Occurrences(count, np.concatenate(entries)[:n], snapshot.epoch)
+
+
+def passages(snapshot: Snapshot, question: Question, name: Callable[[str, int], str]) -> Passages:
+    """As ``Datastore.passages``; ``name`` tells the id of the document at (segment, ordinal)."""
+    views = [segment.passages for segment in snapshot.segments]
+    numbers, scores = rank(list(zip(views, snapshot.masks, strict=True)), question)
+    starts = np.cumsum([0, *(view.n_passages for view in views)])
+    indices = np.searchsorted(starts, numbers, side="right") - 1
+    found = [
+        snapshot.segments[i].passage(n)
+        for i, n in zip(indices.tolist(), (numbers - starts[indices]).tolist(), strict=True)
+    ]
+    return Passages(
+        tuple(name(snapshot.segments[i].name, p.ordinal) for i, p in zip(indices.tolist(), found, strict=True)),
+        np.array([p.number for p in found], dtype=np.int64),
+        np.array([p.sentences for p in found], dtype=np.int64).reshape(-1, 2),
+        np.array([p.characters for p in found], dtype=np.int64).reshape(-1, 2),
+        scores,
+        snapshot.epoch,
+    )

@@ -30,11 +30,13 @@ from datastore.errors import BadArrays, CorruptDatastore, ReaderFenced, UnknownD
 from datastore.files import check_files, load_array
 from datastore.manifest import Manifest, read_manifest
 from datastore.ngrams import Sequences
+from datastore.passages import PassageSettings
+from datastore.ranking import Question, Scorer
 from datastore.readers import Readers, Step
 from datastore.receipts import Receipt
-from datastore.records import Continuations, Neighbors, Occurrences, Place, StoredDocument, is_text
+from datastore.records import Continuations, Neighbors, Occurrences, Passages, Place, StoredDocument, is_text
 from datastore.segments import Segment
-from datastore.snapshots import Snapshot, continuations, occurrences, search
+from datastore.snapshots import Snapshot, continuations, occurrences, passages, search
 from datastore.suppression import Marks
 from datastore.suppression import suppress as bar_text
 from datastore.views import LiveMask
@@ -86,6 +88,12 @@ class Datastore:
     def epoch(self) -> int:
         """How many changes this store has seen; answers of one epoch are answers of one set of documents."""
         return self._current().epoch
+
+    @property
+    def passage_settings(self) -> PassageSettings:
+        """How this store cuts passages, and what made their vectors."""
+        m = self.manifest
+        return PassageSettings(m.passage_tokens, m.passage_encoder, m.passage_encoder_name, m.passage_dimension)
 
     @property
     def n_entries(self) -> int:
@@ -148,6 +156,37 @@ class Datastore:
         if sequence.lengths[0] == 0 or n < 0:
             raise BadArrays(f"occurrences takes at least one token and n of at least 0; got {len(tokens)} and n={n}")
         return self._answer(lambda snapshot: occurrences(snapshot, sequence, n))
+
+    def passages(
+        self, query: str, k: int, scorer: Scorer = "bm25", vector: NDArray[np.floating] | None = None
+    ) -> Passages:
+        """The ``k`` live passages that answer ``query`` best, or fewer where fewer do.
+
+        ``bm25`` compares words, ``dense`` unit vectors, of which the query's is ``vector`` ``(e,)``, and ``fused``
+        joins both rankings. A query without a word of the store gets nothing from ``bm25``.
+
+        Raises:
+            BadArrays: ``k``, ``scorer`` or ``query`` is unusable; the vector is missing, not wanted or of another
+                shape or length than 1; or the store has no passage vectors.
+        """
+        question = Question.of(query, k, scorer, vector, self.manifest.passage_dimension)
+        return self._answer(lambda snapshot: passages(snapshot, question, lambda *at: self._name(snapshot, *at)))
+
+    def passage_text(self, document: str, number: int) -> str:
+        """The text of a live passage, by its index in its document. Raises UnknownDocument where there is none."""
+
+        def answer(snapshot: Snapshot) -> str:
+            segment, ordinal = self._find_live(snapshot, document)
+            mask = snapshot.masks[snapshot.segments.index(segment)]
+            first, after = segment.first_passage(ordinal), segment.first_passage(ordinal + 1)
+            if not 0 <= number < after - first:
+                raise UnknownDocument(f"document {document!r} has {after - first} passages; got index {number}")
+            passage = segment.passage(first + number)
+            if not mask.flags[slice(*passage.entries)].all():
+                raise UnknownDocument(f"passage {number} of document {document!r} is not served by this store")
+            return segment.text(ordinal)[slice(*passage.characters)]
+
+        return self._answer(answer)
 
     def locate(self, entries: Sequence[int] | NDArray[np.int64], epoch: int) -> list[Place] | None:
         """The document and sentence of each of ``entries``, which a search of ``epoch`` gave.
@@ -300,7 +339,7 @@ class Datastore:
             bar_text(connection, Marks.of(self.open_segment(row.segment).text(row.ordinal)))
 
     def _open(self, name: str, sha256: str) -> Segment:
-        return Segment(self.path / SEGMENTS / name, sha256, self.manifest.dimension)
+        return Segment(self.path / SEGMENTS / name, sha256, self.manifest.dimension, self.manifest.passage_dimension)
 
     def _find_live(self, snapshot: Snapshot, document: str) -> tuple[Segment, int]:
         with self.catalog.read() as connection:

@@ -34,6 +34,7 @@ from datastore.files import (
 )
 from datastore.manifest import Manifest, write_manifest
 from datastore.optout import recover
+from datastore.passages import PassageSettings, cut_passages, first_tokens, vector_codes
 from datastore.records import DocumentFacts, EncodedDocument
 from datastore.segments import Segment, WrittenSegment, copy_segment, write_segment
 from datastore.signing import create_key, public_hex
@@ -77,6 +78,7 @@ def create(
     knn_temperature: float,
     now: datetime,
     max_segment_positions: int = MAX_SEGMENT_POSITIONS,
+    passages: PassageSettings = PassageSettings(),  # noqa: B008, frozen
 ) -> Datastore:
     """Make an empty store at ``path``, with its coarse centroids fitted on ``licensed_keys`` ``(m, d)``.
 
@@ -119,6 +121,10 @@ def create(
                 knn_temperature=knn_temperature,
                 n_lists=n_lists,
                 max_segment_positions=max_segment_positions,
+                passage_tokens=passages.max_tokens,
+                passage_encoder=passages.encoder,
+                passage_encoder_name=passages.encoder_name,
+                passage_dimension=passages.dimension,
                 n_fitted_documents=len(fitted_on),
                 files=files,
                 public_key=public_hex(signing_key),
@@ -156,7 +162,12 @@ def add(store: Datastore, documents: Iterable[EncodedDocument]) -> Added:
             checked = last_suppression(connection)
         for batch in _batches(_admitted(store, documents, marks, refused), limit):
             segment = write_segment(
-                store.path / SEGMENTS, next(names), store.centroids, store.manifest.token_type, batch
+                store.path / SEGMENTS,
+                next(names),
+                store.centroids,
+                store.manifest.token_type,
+                store.passage_settings,
+                batch,
             )
             written.append(
                 (segment, [_Row(d.facts, marks.pop(d.facts.id), len(d.tokens), len(d.sentences)) for d in batch])
@@ -268,6 +279,22 @@ def _check_arrays(store: Datastore, document: EncodedDocument) -> None:
     largest = np.iinfo(manifest.token_type).max
     if len(document.tokens) and (document.tokens.min() < 0 or document.tokens.max() > largest):
         raise BadArrays(f"document {document.facts.id!r}: token ids must lie from 0 to {largest}")
+    _check_vectors(document, store.passage_settings)
+
+
+def _check_vectors(document: EncodedDocument, settings: PassageSettings) -> None:
+    vectors, whose = document.passage_vectors, f"document {document.facts.id!r}"
+    if not settings.dimension:
+        if vectors is not None:
+            raise BadArrays(f"{whose}: it brings passage vectors, and this store was made to have none; leave them out")
+        return
+    n_passages = len(cut_passages(first_tokens(document), len(document.tokens) - 1, settings.max_tokens))
+    if vectors is None or len(vectors) != n_passages:
+        raise BadArrays(
+            f"{whose}: this store keeps a vector of each passage, made by {settings.encoder_name!r}; expected "
+            f"{n_passages}, got {'none' if vectors is None else len(vectors)}. Encode `passages.passage_texts`."
+        )
+    vector_codes(vectors, settings.dimension, whose)
 
 
 def _batches(documents: Iterable[EncodedDocument], max_positions: int) -> Iterator[list[EncodedDocument]]:

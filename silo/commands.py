@@ -19,9 +19,16 @@ if TYPE_CHECKING:
     from silo.documents import Document
     from silo.generation import Generation, Silo
     from silo.lm import LanguageModel
+    from silo.passages import PassageEncoder
 
 Model = Annotated[str, typer.Option(help="A checkpoint folder, or the hub id of a causal LM.")]
 Documents = Annotated[list[str], typer.Option(help="JSONL file, text file or folder, or dataset; may be repeated.")]
+Passages = Annotated[
+    str | None,
+    typer.Option(
+        "--passages", help="Keep a vector of each passage, by `minilm` or a sentence-transformers model in a folder."
+    ),
+]
 Device = Annotated[str, typer.Option(help="A torch device: cpu, cuda, …")]
 
 
@@ -36,21 +43,25 @@ def build(
         int, typer.Option(min=1, help="Inverted lists; about twice the root of the number of entries.")
     ] = 512,
     license: Annotated[str, typer.Option(help="License of documents that name none.")] = "",  # noqa: A002
+    passages: Passages = None,
     device: Device = "cpu",
 ) -> None:
     """Make a datastore: fit it on licensed text, then add documents. It appears whole or not at all."""
     from datastore.errors import DatastoreError
     from datastore.files import sync_folder
+    from datastore.passages import PassageSettings
     from datastore.writer import Encoder, create
     from silo.corpora import read_documents
     from silo.fitting import fit, interleave
     from silo.lm import LanguageModel
+    from silo.passages import PassageEncoder
 
     if store.exists():
         raise DatastoreError(f"{store} exists. Add to it with `silo datastore add`, or name a new folder.")
     unfinished = store.with_name(f"{store.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     lm = LanguageModel.load(model, device)
+    passage_encoder = None if passages is None else PassageEncoder.load(passages, device)
     print(f"fitting {lists} inverted lists on licensed text")
     fitted = fit(lm, interleave([read_documents(location) for location in licensed]), lists)
     encoder = Encoder(lm.fingerprint, lm.name, lm.dimension, lm.vocab_size)
@@ -62,8 +73,9 @@ def build(
         n_lists=lists,
         knn_temperature=fitted.knn_temperature,
         now=datetime.now(UTC),
+        passages=PassageSettings() if passage_encoder is None else passage_encoder.settings(),
     )
-    _add(made, lm, documents, license)
+    _add(made, lm, passage_encoder, documents, license)
     made.close()
     unfinished.rename(store)
     sync_folder(store.parent)
@@ -74,16 +86,25 @@ def add(
     model: Model,
     documents: Documents,
     license: Annotated[str, typer.Option(help="License of documents that name none.")] = "",  # noqa: A002
+    passages: Annotated[
+        str | None, typer.Option(help="Where the store's passage encoder lies, if it has one and that has moved.")
+    ] = None,
     device: Device = "cpu",
 ) -> None:
     """Add documents to a datastore; all of them or, on any error, none."""
+    from datastore.errors import DatastoreError
     from datastore.store import Datastore
     from silo.generation import Silo
     from silo.lm import LanguageModel
+    from silo.passages import PassageEncoder
 
     joined = Silo(LanguageModel.load(model, device), Datastore.open(store))
     assert joined.datastore is not None
-    _add(joined.datastore, joined.lm, documents, license)
+    settings = joined.datastore.passage_settings
+    if passages is not None and not settings.dimension:
+        raise DatastoreError(f"{store} was built to keep no passage vectors; leave --passages out, or build it again.")
+    passage_encoder = PassageEncoder.load_for(settings, passages, device) if settings.dimension else None
+    _add(joined.datastore, joined.lm, passage_encoder, documents, license)
 
 
 def generate(
@@ -173,13 +194,20 @@ def as_json(prompt: str, generation: "Generation") -> dict[str, object]:
     }
 
 
-def _add(store: "Datastore", lm: "LanguageModel", locations: list[str], license: str) -> None:  # noqa: A002
+def _add(
+    store: "Datastore",
+    lm: "LanguageModel",
+    passage_encoder: "PassageEncoder | None",
+    locations: list[str],
+    license: str,  # noqa: A002
+) -> None:
     """Encode and add everything at ``locations``, with a progress line."""
     from datastore.suppression import barred
     from datastore.writer import add as add_documents
     from silo.corpora import read_documents
-    from silo.encoding import encode_document, facts_of
+    from silo.encoding import encode_document, facts_of, with_passage_vectors
 
+    max_tokens = store.passage_settings.max_tokens
     refused: list[tuple[str, str]] = []
 
     def encoded() -> Iterator["EncodedDocument"]:
@@ -187,7 +215,8 @@ def _add(store: "Datastore", lm: "LanguageModel", locations: list[str], license:
             if reason := barred(store, facts_of(document), document.text):  # before it costs a pass of the LM
                 refused.append((document.id, reason))
             else:
-                yield encode_document(lm, document)
+                made = encode_document(lm, document)
+                yield made if passage_encoder is None else with_passage_vectors(made, passage_encoder, max_tokens)
 
     added = add_documents(store, encoded())
     print(f"added {added.n_documents:,} documents, {added.n_entries:,} entries; epoch {store.epoch}")

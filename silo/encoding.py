@@ -4,12 +4,16 @@ The one place where text becomes entries. A document is encoded alone, so its en
 the same bytes whatever is stored beside it.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
+from datastore.passages import passage_texts
 from datastore.records import DocumentFacts, EncodedDocument
 from silo.documents import Document
 from silo.licenses import classify
 from silo.lm import LanguageModel
+from silo.passages import PassageEncoder
 from silo.sentences import sentence_spans
 from silo.tokenizer import tokenize
 
@@ -46,3 +50,8 @@ def encode_document(lm: LanguageModel, document: Document) -> EncodedDocument:
         sentences=sentences,
         token_sentences=np.append(token_sentences, last).astype(np.int64),
     )
+
+
+def with_passage_vectors(encoded: EncodedDocument, encoder: PassageEncoder, max_tokens: int) -> EncodedDocument:
+    """``encoded`` with a vector of each of its passages, of at most about ``max_tokens`` as its store cuts them."""
+    return replace(encoded, passage_vectors=encoder.encode(passage_texts(encoded, max_tokens)))

@@ -6,7 +6,8 @@
     ├── UnreadableCorpus       a corpus file or folder cannot be read as documents
     ├── BadPackage             a published package did not arrive, or is not the one that was pinned
     ├── BadCheckpoint          a checkpoint is missing, torn, or of an unsupported architecture
-    ├── EncoderMismatch        a datastore was written by another LM than the one loaded
+    ├── EncoderMismatch        a datastore was written by another LM or passage encoder than the one loaded
+    ├── NotInstalled           an optional part was asked for that is not installed
     ├── PromptTooLong          prompt and completion do not fit the LM's context
     ├── BadRequest             a generation setting is out of its range
     └── DemoStopped            a step of the demo failed
@@ -40,7 +41,11 @@ class BadCheckpoint(SiloError):
 
 
 class EncoderMismatch(SiloError):
-    """A datastore was written by another LM than the one loaded."""
+    """A datastore was written by another LM or passage encoder than the one loaded."""
+
+
+class NotInstalled(SiloError):
+    """An optional part was asked for that is not installed."""
 
 
 class PromptTooLong(SiloError):

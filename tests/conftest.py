@@ -13,6 +13,7 @@ from pydoc_data.topics import topics
 import numpy as np
 import pytest
 
+from datastore.passages import PassageSettings
 from datastore.records import DocumentFacts, EncodedDocument
 from datastore.store import Datastore
 from datastore.writer import Encoder, create
@@ -54,7 +55,12 @@ def make_store(tmp_path: Path) -> Callable[..., Datastore]:
     """Stores on the lattice, all with the same centroids; each call makes a new folder."""
     count = iter(range(1000))
 
-    def make(*batches: Sequence[EncodedDocument], n_lists: int = 4, max_segment_positions: int = 1 << 20) -> Datastore:
+    def make(
+        *batches: Sequence[EncodedDocument],
+        n_lists: int = 4,
+        max_segment_positions: int = 1 << 20,
+        passages: PassageSettings | None = None,
+    ) -> Datastore:
         from datastore.writer import add
 
         licensed = np.random.default_rng(99).integers(-2, 3, (64, DIMENSION)).astype(np.float32)
@@ -68,6 +74,7 @@ def make_store(tmp_path: Path) -> Callable[..., Datastore]:
             knn_temperature=1.0,
             now=NOON,
             max_segment_positions=max_segment_positions,
+            passages=passages or PassageSettings(),
         )
         for batch in batches:
             add(store, batch)

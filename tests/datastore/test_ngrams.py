@@ -235,8 +235,8 @@ def test_every_view_tells_what_its_files_hold(make_store, documents, now):
     (name,) = store._current().layout
     segment = store.open_segment(name)
     start, stop = segment.span(2)
-    assert [view.holds(start, stop) for view in segment.views] == [len(documents[2].keys)] * 2
-    assert [view.holds(stop, stop) for view in segment.views] == [0, 0]
+    assert [view.holds(start, stop) for view in segment.views] == [len(documents[2].keys)] * 3
+    assert [view.holds(stop, stop) for view in segment.views] == [0, 0, 0]
 
 
 @pytest.mark.parametrize(
