@@ -18,7 +18,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,24 @@ from datastore.records import EncodedDocument
 from datastore.views import View
 
 FILE_NAME = "segment.json"
+
+
+class Source(Protocol):
+    """What ``copy_segment`` copies from: a segment, or one document of a backup."""
+
+    name: str
+    """One that no other source of the same copy has."""
+    n_positions: int
+
+    @property
+    def keys(self) -> keys.Lists:
+        """The entries of the ``keys`` view."""
+
+    def span(self, ordinal: int) -> tuple[int, int]:
+        """As ``Segment.span``."""
+
+    def raw(self, ordinal: int) -> "Pieces":
+        """As ``Segment.raw``."""
 
 
 @dataclass(frozen=True)
@@ -101,10 +119,10 @@ class Segment:
         rows: NDArray[np.int64] = self._sentences[start:stop]
         return rows
 
-    def raw(self, ordinal: int) -> "_Pieces":
+    def raw(self, ordinal: int) -> "Pieces":
         """The stored pieces of one document, for copying into another segment."""
         (a, byte_a, _), (b, byte_b, _) = self._documents[ordinal : ordinal + 2]
-        return _Pieces(self.tokens[a:b], self._text[byte_a:byte_b], self.sentences(ordinal) - np.array([a, 0, 0]))
+        return Pieces(self.tokens[a:b], self._text[byte_a:byte_b], self.sentences(ordinal) - np.array([a, 0, 0]))
 
 
 def write_segment(
@@ -131,14 +149,14 @@ def copy_segment(
     name: str,
     centroids: NDArray[np.float32],
     token_type: str,
-    documents: Sequence[tuple[Segment, int]],
+    documents: Sequence[tuple[Source, int]],
 ) -> WrittenSegment:
     """As ``write_segment``, of documents that other segments hold, given as (segment, ordinal).
 
     Copies each inverted list in order, so that every file equals the one that ``write_segment`` makes.
     """
     pieces = [segment.raw(ordinal) for segment, ordinal in documents]
-    moves: dict[str, tuple[Segment, NDArray[np.int64]]] = {}
+    moves: dict[str, tuple[Source, NDArray[np.int64]]] = {}
     for start, (segment, ordinal) in zip(_starts(pieces), documents, strict=True):
         _, new = moves.setdefault(segment.name, (segment, np.full(segment.n_positions, -1, dtype=np.int64)))
         a, b = segment.span(ordinal)
@@ -165,7 +183,7 @@ def cut(lengths: Sequence[int], max_positions: int) -> list[tuple[int, int]]:
 
 
 @dataclass(frozen=True)
-class _Pieces:
+class Pieces:
     """One document's arrays, with positions counted from its own start."""
 
     tokens: NDArray[Any]
@@ -173,17 +191,17 @@ class _Pieces:
     sentences: NDArray[np.int64]
 
 
-def _pieces_of(document: EncodedDocument, token_type: str) -> _Pieces:
+def _pieces_of(document: EncodedDocument, token_type: str) -> Pieces:
     n_sentences = len(document.sentences)
     first = np.searchsorted(document.token_sentences, np.arange(n_sentences), side="left")
-    return _Pieces(
+    return Pieces(
         document.tokens.astype(token_type),
         np.frombuffer(document.text.encode("utf-8"), np.uint8),
         np.column_stack([first, document.sentences]).astype(np.int64).reshape(n_sentences, 3),
     )
 
 
-def _starts(pieces: Sequence[_Pieces]) -> list[int]:
+def _starts(pieces: Sequence[Pieces]) -> list[int]:
     """First position of each document and, last, the number of positions."""
     return list(itertools.accumulate((len(p.tokens) for p in pieces), initial=0))[: len(pieces)]
 
@@ -203,7 +221,7 @@ class _Draft:
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def publish(self, pieces: Sequence[_Pieces], token_type: str) -> WrittenSegment:
+    def publish(self, pieces: Sequence[Pieces], token_type: str) -> WrittenSegment:
         """Write the files that all segments share, list them, and rename the folder."""
         table = np.zeros((len(pieces) + 1, 3), dtype=np.int64)
         table[1:] = np.cumsum([(len(p.tokens), len(p.text), len(p.sentences)) for p in pieces], axis=0).reshape(-1, 3)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 from sqlalchemy import Connection, RowMapping, func, select
 
@@ -27,6 +28,7 @@ from datastore.manifest import Manifest, read_manifest
 from datastore.ngrams import Sequences
 from datastore.records import Continuations, Neighbors, Occurrences, Place, StoredDocument, is_text
 from datastore.segments import Segment
+from datastore.signing import load_key
 from datastore.snapshots import Snapshot, continuations, occurrences, search
 from datastore.views import LiveMask
 
@@ -50,7 +52,7 @@ class Datastore:
         self.manifest: Manifest = read_manifest(path)
         check_files(path, self.manifest.files)
         self.centroids: NDArray[np.float32] = load_array(path / CENTROIDS)
-        self.catalog = Catalog(path, self.manifest.public_key)
+        self.catalog = Catalog(path, lambda: read_manifest(path).chain)
         self._lock = threading.Lock()
         self._known: tuple[int, Snapshot | None] = (-1, None)
         self._current()
@@ -64,6 +66,19 @@ class Datastore:
         """Let go of files and connections."""
         self.catalog.close()
         self._known = (-1, None)
+
+    def signing_key(self) -> Ed25519PrivateKey:
+        """The key that signs for this store now; another process may have rotated it since the store was opened.
+
+        Raises CorruptDatastore where it is not the one that the manifest names.
+        """
+        while True:
+            self.manifest = read_manifest(self.path)
+            try:
+                return load_key(self.path, self.manifest.public_key)
+            except CorruptDatastore:
+                if read_manifest(self.path).public_key == self.manifest.public_key:
+                    raise
 
     @property
     def id(self) -> str:
