@@ -40,11 +40,14 @@ from datastore.epoch import Epoch
 from datastore.errors import CorruptDatastore, DatastoreError, VerificationFailed
 from datastore.files import is_read_only
 from datastore.journal import Journal, lost_leaves
+from datastore.key_chain import KeyChain
 from datastore.receipts import Receipt, edge_of, receipt_from_json
 from datastore.records import DocumentFacts
 
 FILE_NAME = "catalog.sqlite"
 LIVE, REMOVED, ERASED = "live", "removed", "erased"
+WIPED = dict.fromkeys(("license", "source", "title", "owner", "url"), "") | {"metadata": "{}"}
+"""What is left of a document's facts once it is erased."""
 
 _schema = MetaData()
 
@@ -121,15 +124,15 @@ suppressed_fingerprints = Table(
 class Catalog:
     """The catalog in ``folder``. Read with ``read``; the only way to change it is ``change``.
 
-    ``public_key`` is the store's, which signed what the journal and the log say.
+    ``chain`` tells the store's keys as they are now, which signed what the journal and the log say.
     """
 
-    def __init__(self, folder: Path, public_key: str) -> None:
+    def __init__(self, folder: Path, chain: Callable[[], KeyChain]) -> None:
         path = folder / FILE_NAME
         if not path.is_file():
             raise CorruptDatastore(f"{path} is missing. Restore the store from a snapshot.")
         self.shared_epoch = Epoch(folder)
-        self._public_key = public_key
+        self._chain = chain
         self.bar: Callable[[Connection, Receipt], None] = lambda _connection, _receipt: None
         """Bars the text of an opt-out that only the journal had, while its bytes are still there; set by the store."""
         self.lost: list[Receipt] = []
@@ -191,7 +194,7 @@ class Catalog:
         newest = connection.execute(select(optouts.c.receipt).order_by(optouts.c.number.desc()).limit(1)).scalar()
         try:
             latest = receipt_from_json(json.loads(newest)).head.to_json() if newest is not None else None
-            leaves = lost_leaves(self.journal, commitments(connection), latest, self._public_key)
+            leaves = lost_leaves(self.journal, commitments(connection), latest, self._chain())
             return self.journal.receipts(leaves) if leaves else []
         except CorruptDatastore:
             raise
@@ -235,6 +238,11 @@ class Catalog:
         """Let go of every connection."""
         self._reader.dispose()
         self._writer.dispose()
+
+
+def tables() -> list[Table]:
+    """Every table of a catalog, each after those that it refers to."""
+    return list(_schema.sorted_tables)
 
 
 def epoch_of(connection: Connection) -> int:

@@ -69,6 +69,8 @@ def compact(store: Store) -> None:
     print(
         f"erased {done.n_erased:,} documents; {done.n_segments_before} segments before, {done.n_segments_after} after"
     )
+    for copy in done.unreached:
+        print(f"keys of erased documents may be left in {copy}, which cannot be opened; bring it and compact again")
 
 
 def log(
@@ -77,12 +79,18 @@ def log(
         int | None,
         typer.Option(help="Print instead the proof that the log grew from this size, as in a receipt's head."),
     ] = None,
+    chain: Annotated[
+        bool, typer.Option("--chain", help="Print instead the chain of the keys that signed it, from the first one.")
+    ] = False,
 ) -> None:
     """The signed head of the public log of opt-outs, as JSON: its size and root, and nothing of what was removed."""
     from datastore.public_log import growth_since, signed_head
     from datastore.store import Datastore
 
     opened = Datastore.open(store)
+    if chain:
+        print(json.dumps(opened.manifest.chain.to_json(), indent=2))
+        return
     shown = signed_head(opened, now=datetime.now(UTC)) if since is None else growth_since(opened, since)
     print(json.dumps(shown.to_json(), indent=2))
 
@@ -109,9 +117,13 @@ def verify(
         Path | None,
         typer.Option(help="For a later head: the proof that the log grew to it (`log STORE --since SIZE`)."),
     ] = None,
+    chain: Annotated[
+        Path | None,
+        typer.Option(help="For a head by a later key: the chain of the store's keys (`log STORE --chain`)."),
+    ] = None,
 ) -> None:
     """Check a receipt, and that the store does what it says."""
-    from datastore.heads import parse_growth, parse_head
+    from datastore.heads import parse_chain, parse_growth, parse_head
     from datastore.receipts import check_in_log, check_receipt, parse_receipt
     from datastore.store import Datastore
     from datastore.verification import verify as verify_receipt
@@ -123,6 +135,8 @@ def verify(
         raise typer.BadParameter("--head is checked against a receipt; name one")
     if growth is not None and head is None:
         raise typer.BadParameter("--growth is checked against a head; name one with --head")
+    if chain is not None and head is None:
+        raise typer.BadParameter("--chain is checked against a head; name one with --head")
     lines: list[str] = []
     given = None if receipt is None else parse_receipt(receipt.read_bytes())
     if store is not None:
@@ -135,7 +149,8 @@ def verify(
         lines.append("the receipt's signature and commitment are valid")
     if given is not None and head is not None:
         shown = parse_head(head.read_bytes())
-        check_in_log(given, shown, None if growth is None else parse_growth(growth.read_bytes()))
+        grown = None if growth is None else parse_growth(growth.read_bytes())
+        check_in_log(given, shown, grown, None if chain is None else parse_chain(chain.read_bytes()))
         lines.append(f"it is leaf {given.leaf_index} of the log of {shown.size:,} that was signed at {shown.timestamp}")
     for line in lines:
         print(f"verified: {line}")

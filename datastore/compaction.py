@@ -13,14 +13,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import delete, select, update
 
-from datastore import catalog
-from datastore.catalog import ERASED, LIVE, REMOVED
+from datastore import backup_keys, catalog
+from datastore.catalog import ERASED, LIVE, REMOVED, WIPED
 from datastore.errors import WriterBusy
+from datastore.rotation import destroy_retired_keys
 from datastore.segments import Segment, WrittenSegment, copy_segment, cut
 from datastore.store import SEGMENTS, Datastore
 from datastore.writer import new_names, record_segment, writing
-
-_WIPED = dict.fromkeys(("license", "source", "title", "owner", "url"), "") | {"metadata": "{}"}
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,8 @@ class Compacted:
     """Documents whose bytes are gone now."""
     n_segments_before: int
     n_segments_after: int
+    unreached: tuple[str, ...] = ()
+    """Copies of the keys of backups that could not be opened, in which the documents' keys may be left."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,12 @@ def compact(store: Datastore, *, patience: float = 30.0) -> Compacted:
                     )
             for number in removed:
                 here = catalog.documents.c.number == number
-                connection.execute(update(catalog.documents).where(here).values(state=ERASED, segment=None, **_WIPED))
+                connection.execute(update(catalog.documents).where(here).values(state=ERASED, segment=None, **WIPED))
         for name in names[n_same:]:
             shutil.rmtree(store.path / SEGMENTS / name)
         _clear_log(store, patience)
-    return Compacted(len(removed), len(names), n_same + len(written))
+        unreached = _destroy_keys(store)
+    return Compacted(len(removed), len(names), n_same + len(written), tuple(unreached))
 
 
 def _n_unchanged(layout: list[list[_Kept]], sizes: dict[str, int]) -> int:
@@ -112,6 +114,19 @@ def _write(store: Datastore, layout: list[list[_Kept]]) -> list[tuple[WrittenSeg
         )
         written.append((segment, documents))
     return written
+
+
+def _destroy_keys(store: Datastore) -> list[str]:
+    """Destroy the keys that erased documents have in backups, and private keys of the store that are retired.
+
+    Of all that were ever erased, so that what a kill or a copy out of reach left is taken up by the next compaction.
+    """
+    with store.catalog.read() as connection:
+        d = catalog.documents.c
+        erased = list(connection.execute(select(d.id).where(d.state == ERASED)).scalars())
+        n_leaves = catalog.n_leaves(connection)
+    unreached = backup_keys.destroy(store.path, store.id, erased, n_leaves)
+    return sorted({*unreached, *destroy_retired_keys(store)})
 
 
 def _clear_log(store: Datastore, patience: float) -> None:

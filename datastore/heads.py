@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from datastore.errors import VerificationFailed
 from datastore.fields import hash_of, hashes_of, read_fields
 from datastore.files import canonical_json
+from datastore.key_chain import KeyChain, chain_from_json, check_chain, check_signer
 from datastore.log import check_consistency, consistency_proof
 from datastore.signing import check_signature, public_hex
 
@@ -96,6 +97,11 @@ def parse_growth(text: bytes) -> Growth:
     return growth_from_json(parse(text, "consistency proof"))
 
 
+def parse_chain(text: bytes) -> KeyChain:
+    """Read the bytes of a key chain. Raises VerificationFailed as ``chain_from_json``."""
+    return chain_from_json(parse(text, "key chain"))
+
+
 def parse(text: bytes, what: str) -> object:
     """The JSON in ``text``. Raises VerificationFailed where it is none."""
     try:
@@ -112,15 +118,17 @@ def check_head(head: TreeHead) -> None:
         raise VerificationFailed(f"a log has no {head.size} leaves")
 
 
-def check_growth(old: TreeHead, new: TreeHead, growth: Growth | None = None) -> None:
+def check_growth(old: TreeHead, new: TreeHead, growth: Growth | None = None, chain: KeyChain | None = None) -> None:
     """Raise VerificationFailed unless ``new`` is a head of the same log as ``old``, at that time or later.
 
-    Heads of one size need no ``growth``; others cannot be compared without it.
+    Heads of one size need no ``growth``; others cannot be compared without it. Heads by two keys need the ``chain``
+    that leads from one to the other.
     """
     check_head(old)
     check_head(new)
-    if (old.store, old.public_key) != (new.store, new.public_key):
-        raise VerificationFailed(f"the heads are of two stores, {old.store} and {new.store}, or of two keys")
+    if old.store != new.store:
+        raise VerificationFailed(f"the heads are of two stores, {old.store} and {new.store}")
+    _check_same_signer(old, new, chain)
     if growth is None and new.size > old.size > 0:
         raise VerificationFailed(
             f"the head has {new.size} leaves and the receipt's log had {old.size}; that one grew from the other is not "
@@ -133,6 +141,22 @@ def check_growth(old: TreeHead, new: TreeHead, growth: Growth | None = None) -> 
         )
     proof = hashes_of(growth.proof, "consistency proof's hash") if growth is not None else []
     check_consistency(old.size, new.size, proof, bytes.fromhex(old.root), bytes.fromhex(new.root))
+
+
+def _check_same_signer(old: TreeHead, new: TreeHead, chain: KeyChain | None) -> None:
+    """Raise VerificationFailed unless both heads are by one key, or ``chain`` leads from that of ``old`` to ``new``."""
+    if chain is not None:
+        check_chain(chain)
+        if chain.store != new.store:
+            raise VerificationFailed(f"the key chain is of store {chain.store}; the heads are of {new.store}")
+        places = [check_signer(chain, h.public_key, h.size, h.root, "the tree head") for h in (old, new)]
+        if places[0] > places[1]:
+            raise VerificationFailed("the later head is by a key that was retired before the earlier one was signed")
+    elif old.public_key != new.public_key:
+        raise VerificationFailed(
+            f"the heads are by two keys, {old.public_key:.16}… and {new.public_key:.16}…: of two stores, or the key "
+            "was rotated. Ask for the chain (`silo datastore log STORE --chain`) and give it with --chain."
+        )
 
 
 def _message(head: TreeHead) -> bytes:

@@ -21,8 +21,9 @@ from typing import Any
 from datastore.errors import CorruptDatastore, VerificationFailed
 from datastore.files import canonical_json, write_bytes
 from datastore.heads import TreeHead, check_head, head_from_json
+from datastore.key_chain import KeyChain, check_signer
 from datastore.log import EMPTY_ROOT, root
-from datastore.receipts import Receipt, check_receipt, receipt_from_json
+from datastore.receipts import Receipt, check_receipt, parse_receipt, receipt_from_json
 
 FILE_NAME = "journal.jsonl"
 
@@ -143,7 +144,7 @@ class Journal:
             self._head = value["head"]
 
 
-def lost_leaves(journal: Journal, known: Sequence[str], latest: Mapping[str, Any] | None, public_key: str) -> list[int]:
+def lost_leaves(journal: Journal, known: Sequence[str], latest: Mapping[str, Any] | None, chain: KeyChain) -> list[int]:
     """The places in the log that ``journal`` has and a catalog lacks that knows the commitments ``known``.
 
     ``latest`` is the head in the catalog's newest receipt. Together they must make the log that the largest
@@ -161,7 +162,7 @@ def lost_leaves(journal: Journal, known: Sequence[str], latest: Mapping[str, Any
             )
     lost = sorted(leaf for leaf in ours if leaf >= len(known))
     commitments = [*known, *(ours[leaf] for leaf in lost)]
-    head = _largest(journal, latest, public_key)
+    head = _largest(journal, latest, chain)
     n_signed = head.size if head is not None else 0
     if lost != list(range(len(known), len(commitments))) or len(commitments) < n_signed:
         raise CorruptDatastore(
@@ -177,7 +178,7 @@ def lost_leaves(journal: Journal, known: Sequence[str], latest: Mapping[str, Any
     return lost
 
 
-def _largest(journal: Journal, latest: Mapping[str, Any] | None, public_key: str) -> TreeHead | None:
+def _largest(journal: Journal, latest: Mapping[str, Any] | None, chain: KeyChain) -> TreeHead | None:
     """The largest head of both, checked."""
     heads = [head for head in (journal.head, latest) if head is not None]
     if not heads:
@@ -190,9 +191,31 @@ def _largest(journal: Journal, latest: Mapping[str, Any] | None, public_key: str
             f"the newest head of the log, in the catalog or in {journal.path}, does not hold: {error}. "
             "Restore the newest copies of both."
         ) from None
-    if head.public_key != public_key:
-        raise CorruptDatastore(f"{journal.path} is of another store, {head.store}. Restore this store's own.")
+    try:
+        check_signer(chain, head.public_key, head.size, head.root, "the newest head of the log")
+    except VerificationFailed as error:
+        raise CorruptDatastore(
+            f"{journal.path} is of another store, {head.store}: {error}. Restore this store's own."
+        ) from None
     return head
+
+
+def receipts_in(path: Path) -> list[Receipt]:
+    """Every receipt in the journal at ``path``, which may be a copy of any age; a torn last line is left out.
+
+    Raises:
+        VerificationFailed: a line is not whole, or a receipt does not hold.
+        OSError: the file cannot be read.
+    """
+    lines = path.read_bytes().split(b"\n")
+    if _parsed(lines[-1]) is None:
+        lines.pop()
+    receipts = []
+    for line in lines:
+        if line:
+            receipts.append(parse_receipt(line))
+            check_receipt(receipts[-1])
+    return receipts
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:

@@ -12,8 +12,9 @@ end: what a search answers must not depend on entries that are not live.
   the scan, so a query with a tie there is asked again, for more, until the tie is wholly inside.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import faiss
 import numpy as np
@@ -28,6 +29,13 @@ FILE_NAME = "keys.faiss"
 MAX_FP16 = 65504.0
 """The largest number that fp16 holds."""
 _ADD_ROWS = 1 << 16
+
+
+class Lists(Protocol):
+    """Entries by inverted list, as ``merge_keys`` takes them."""
+
+    def lists(self) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.uint8]]]:
+        """As ``KeysView.lists``."""
 
 
 def fit_centroids(keys: NDArray[np.floating], n_lists: int, seed: int = 0) -> NDArray[np.float32]:
@@ -69,7 +77,7 @@ def write_keys(
 def merge_keys(
     path: Path,
     centroids: NDArray[np.float32],
-    parts: list[tuple["KeysView", NDArray[np.int64]]],
+    parts: Sequence[tuple[Lists, NDArray[np.int64]]],
 ) -> None:
     """Write to ``path`` the entries of several views, each with its map from old position to new (-1: left out).
 

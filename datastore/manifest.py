@@ -1,4 +1,4 @@
-"""``manifest.json``: what a store is, fixed when it is made, and signed with the store's key.
+"""``manifest.json``: what a store is, fixed when it is made but for its keys, and signed with the store's key.
 
 Knows formats and checksums; opens only its own file. Everything that search depends on besides
 the segments is named here: the encoder, the shape, and what was fitted, on which licensed text.
@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from datastore.errors import CorruptDatastore, NotADatastore, VerificationFailed
 from datastore.files import canonical_json, read_json, write_bytes
+from datastore.key_chain import KeyChain, Rotation, check_chain, rotations_from_json
+from datastore.passages import PassageSettings
 from datastore.signing import check_signature
 
 FILE_NAME = "manifest.json"
@@ -53,8 +55,23 @@ class Manifest:
     files: Mapping[str, Mapping[str, Any]]
     """Size and SHA-256 of the files beside this one that never change."""
     public_key: str
-    """Ed25519, hex; signs this manifest and every receipt."""
+    """Ed25519, hex; signs this manifest and every receipt from now on."""
+    rotations: tuple[Rotation, ...] = ()
+    """How the store came to that key from the one that it was made with."""
     format: int = FORMAT
+
+    @property
+    def chain(self) -> KeyChain:
+        """All keys that signed for this store."""
+        first = self.rotations[0].old_key if self.rotations else self.public_key
+        return KeyChain(self.store, first, self.rotations)
+
+    @property
+    def passage_settings(self) -> PassageSettings:
+        """How the store cuts passages, and what made their vectors."""
+        return PassageSettings(
+            self.passage_tokens, self.passage_encoder, self.passage_encoder_name, self.passage_dimension
+        )
 
 
 def write_manifest(folder: Path, manifest: Manifest, key: Ed25519PrivateKey) -> None:
@@ -82,6 +99,10 @@ def read_manifest(folder: Path) -> Manifest:
     signature = facts.pop("signature", "")
     try:
         check_signature(str(facts.get("public_key")), str(signature), canonical_json(facts), str(path))
-        return Manifest(**facts)
+        manifest = Manifest(**facts | {"rotations": rotations_from_json(facts.get("rotations", []))})
+        check_chain(manifest.chain)
+        if manifest.chain.keys[-1] != manifest.public_key:
+            raise VerificationFailed(f"{path} is signed by a key that its own chain does not end with")
+        return manifest
     except (VerificationFailed, TypeError) as error:
         raise CorruptDatastore(f"{error}. Restore the store from a snapshot.") from None

@@ -19,7 +19,7 @@ from datastore.errors import UnknownDocument
 from datastore.readers import PATIENCE
 from datastore.receipts import Receipt, receipt_from_json, sign_receipt
 from datastore.records import is_text
-from datastore.signing import fresh_salt, load_key
+from datastore.signing import fresh_salt
 from datastore.store import Datastore
 from datastore.suppression import Marks, suppress
 
@@ -46,7 +46,6 @@ def _accept(store: Datastore, document: str, now: datetime) -> Receipt:
         if is_behind(store):
             recover(store)
         return earlier
-    key = load_key(store.path, store.manifest.public_key)
     text = store.stored_text(document)
     marks = None if text is None else Marks.of(text)
     documents = catalog.documents
@@ -65,7 +64,8 @@ def _accept(store: Datastore, document: str, now: datetime) -> Receipt:
             "accepted_at": now.isoformat(),
             "epoch": epoch,
         }
-        receipt = sign_receipt(facts, fresh_salt(), key, *catalog.log_edge(connection))
+        # Asked for here, where no rotation can come in between: a key signs no log that is later than its time.
+        receipt = sign_receipt(facts, fresh_salt(), store.signing_key(), *catalog.log_edge(connection))
         catalog.record_opt_out(connection, receipt)
         if marks is not None:
             suppress(connection, marks)

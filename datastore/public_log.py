@@ -9,16 +9,19 @@ from datastore import catalog
 from datastore.errors import VerificationFailed
 from datastore.heads import Growth, TreeHead, prove_growth, sign_head
 from datastore.log import root
+from datastore.manifest import read_manifest
 from datastore.receipts import Receipt
-from datastore.signing import load_key
+from datastore.signing import public_hex
 from datastore.store import Datastore
 
 
 def signed_head(store: Datastore, *, now: datetime) -> TreeHead:
     """The head of the log as it is, signed ``now``. Raises CorruptDatastore where the key is not the store's own."""
-    key = load_key(store.path, store.manifest.public_key)
-    leaves = _leaves(store)
-    return sign_head(store.id, len(leaves), root(leaves), key, now=now)
+    while True:
+        key = store.signing_key()
+        leaves = _leaves(store)
+        if read_manifest(store.path).public_key == public_hex(key):  # else these leaves may be of the next key's time
+            return sign_head(store.id, len(leaves), root(leaves), key, now=now)
 
 
 def growth_since(store: Datastore, size: int) -> Growth:

@@ -18,6 +18,7 @@ from datastore.errors import VerificationFailed
 from datastore.fields import hash_of, hashes_of, read_fields
 from datastore.files import canonical_json
 from datastore.heads import Growth, TreeHead, check_growth, check_head, head_from_json, parse, sign_head
+from datastore.key_chain import KeyChain
 from datastore.log import check_inclusion, edge_after, root_from_inclusion
 from datastore.signing import check_signature, public_hex
 
@@ -126,13 +127,13 @@ def check_receipt(receipt: Receipt) -> None:
     check_inclusion(leaf, receipt.leaf_index, head.size, proof, bytes.fromhex(head.root))
 
 
-def check_in_log(receipt: Receipt, head: TreeHead, growth: Growth | None = None) -> None:
+def check_in_log(receipt: Receipt, head: TreeHead, growth: Growth | None = None, chain: KeyChain | None = None) -> None:
     """Raise VerificationFailed unless ``receipt`` is good and its leaf is in the log of ``head``.
 
-    ``growth`` is needed where ``head`` is later than the one in the receipt.
+    ``growth`` is needed where ``head`` is later than the one in the receipt, ``chain`` where it is by a later key.
     """
     check_receipt(receipt)
-    check_growth(receipt.head, head, growth)
+    check_growth(receipt.head, head, growth, chain)
 
 
 _NUMBERS = ("n_entries", "epoch", "leaf_index")

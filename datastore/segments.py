@@ -19,7 +19,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,24 @@ from datastore.records import EncodedDocument
 from datastore.views import View
 
 FILE_NAME = "segment.json"
+
+
+class Source(Protocol):
+    """What ``copy_segment`` copies from: a segment, or one document of a backup."""
+
+    name: str
+    """One that no other source of the same copy has."""
+    n_positions: int
+
+    @property
+    def keys(self) -> keys.Lists:
+        """The entries of the ``keys`` view."""
+
+    def span(self, ordinal: int) -> tuple[int, int]:
+        """As ``Segment.span``."""
+
+    def raw(self, ordinal: int) -> "Pieces":
+        """As ``Segment.raw``."""
 
 
 @dataclass(frozen=True)
@@ -116,11 +134,11 @@ class Segment:
         """The segment's number of the first passage that is not before the document."""
         return int(np.searchsorted(self.passages.table[:, 0], self._documents[ordinal, 0]))
 
-    def raw(self, ordinal: int) -> "_Pieces":
+    def raw(self, ordinal: int) -> "Pieces":
         """The stored pieces of one document, for copying into another segment."""
         (a, byte_a, _), (b, byte_b, _) = self._documents[ordinal : ordinal + 2]
         sentences = self.sentences(ordinal) - np.array([a, 0, 0])
-        return _Pieces(self.tokens[a:b], self._text[byte_a:byte_b], sentences, self.passages.vectors(int(a), int(b)))
+        return Pieces(self.tokens[a:b], self._text[byte_a:byte_b], sentences, self.passages.vectors(int(a), int(b)))
 
 
 def write_segment(
@@ -149,14 +167,14 @@ def copy_segment(
     centroids: NDArray[np.float32],
     token_type: str,
     passage_settings: PassageSettings,
-    documents: Sequence[tuple[Segment, int]],
+    documents: Sequence[tuple[Source, int]],
 ) -> WrittenSegment:
     """As ``write_segment``, of documents that other segments hold, given as (segment, ordinal).
 
     Copies each inverted list in order, so that every file equals the one that ``write_segment`` makes.
     """
     pieces = [segment.raw(ordinal) for segment, ordinal in documents]
-    moves: dict[str, tuple[Segment, NDArray[np.int64]]] = {}
+    moves: dict[str, tuple[Source, NDArray[np.int64]]] = {}
     for start, (segment, ordinal) in zip(_starts(pieces), documents, strict=True):
         _, new = moves.setdefault(segment.name, (segment, np.full(segment.n_positions, -1, dtype=np.int64)))
         a, b = segment.span(ordinal)
@@ -198,7 +216,7 @@ class SegmentPassage:
 
 
 @dataclass(frozen=True)
-class _Pieces:
+class Pieces:
     """One document's arrays, with positions counted from its own start."""
 
     tokens: NDArray[Any]
@@ -207,11 +225,11 @@ class _Pieces:
     passage_vectors: NDArray[np.int16]
 
 
-def _pieces_of(document: EncodedDocument, token_type: str, passage_dimension: int) -> _Pieces:
+def _pieces_of(document: EncodedDocument, token_type: str, passage_dimension: int) -> Pieces:
     n_sentences = len(document.sentences)
     columns = [passages.first_tokens(document), document.sentences]
     vectors, whose = document.passage_vectors, f"document {document.facts.id!r}"
-    return _Pieces(
+    return Pieces(
         document.tokens.astype(token_type),
         np.frombuffer(document.text.encode("utf-8"), np.uint8),
         np.column_stack(columns).astype(np.int64).reshape(n_sentences, 3),
@@ -219,7 +237,7 @@ def _pieces_of(document: EncodedDocument, token_type: str, passage_dimension: in
     )
 
 
-def _starts(pieces: Sequence[_Pieces]) -> list[int]:
+def _starts(pieces: Sequence[Pieces]) -> list[int]:
     """First position of each document and, last, the number of positions."""
     return list(itertools.accumulate((len(p.tokens) for p in pieces), initial=0))[: len(pieces)]
 
@@ -239,7 +257,7 @@ class _Draft:
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def publish(self, pieces: Sequence[_Pieces], token_type: str, passage_settings: PassageSettings) -> WrittenSegment:
+    def publish(self, pieces: Sequence[Pieces], token_type: str, passage_settings: PassageSettings) -> WrittenSegment:
         """Write the files that all segments share, list them, and rename the folder."""
         table = np.zeros((len(pieces) + 1, 3), dtype=np.int64)
         table[1:] = np.cumsum([(len(p.tokens), len(p.text), len(p.sentences)) for p in pieces], axis=0).reshape(-1, 3)

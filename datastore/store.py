@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 from sqlalchemy import Connection, RowMapping, func, select
 
@@ -36,6 +37,7 @@ from datastore.readers import Readers, Step
 from datastore.receipts import Receipt
 from datastore.records import Continuations, Neighbors, Occurrences, Passages, Place, StoredDocument, is_text
 from datastore.segments import Segment
+from datastore.signing import load_key
 from datastore.snapshots import Snapshot, continuations, occurrences, passages, search
 from datastore.suppression import Marks
 from datastore.suppression import suppress as bar_text
@@ -61,7 +63,7 @@ class Datastore:
         self.manifest: Manifest = read_manifest(path)
         check_files(path, self.manifest.files)
         self.centroids: NDArray[np.float32] = load_array(path / CENTROIDS)
-        self.catalog = Catalog(path, self.manifest.public_key)
+        self.catalog = Catalog(path, lambda: read_manifest(path).chain)
         self.catalog.bar = self._bar
         self.readers = Readers(path, self.catalog.shared_epoch)
         self._lock = threading.Lock()
@@ -79,6 +81,19 @@ class Datastore:
         self.catalog.close()
         self._known = (-1, None)
 
+    def signing_key(self) -> Ed25519PrivateKey:
+        """The key that signs for this store now; another process may have rotated it since the store was opened.
+
+        Raises CorruptDatastore where it is not the one that the manifest names.
+        """
+        while True:
+            self.manifest = read_manifest(self.path)
+            try:
+                return load_key(self.path, self.manifest.public_key)
+            except CorruptDatastore:
+                if read_manifest(self.path).public_key == self.manifest.public_key:
+                    raise
+
     @property
     def id(self) -> str:
         """Random name of this store."""
@@ -92,8 +107,7 @@ class Datastore:
     @property
     def passage_settings(self) -> PassageSettings:
         """How this store cuts passages, and what made their vectors."""
-        m = self.manifest
-        return PassageSettings(m.passage_tokens, m.passage_encoder, m.passage_encoder_name, m.passage_dimension)
+        return self.manifest.passage_settings
 
     @property
     def n_entries(self) -> int:

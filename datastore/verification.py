@@ -12,6 +12,7 @@ from datastore import catalog
 from datastore.catalog import ERASED, LIVE
 from datastore.errors import VerificationFailed
 from datastore.files import check_files
+from datastore.key_chain import check_signer
 from datastore.manifest import read_manifest
 from datastore.public_log import check_kept
 from datastore.receipts import Receipt, check_receipt
@@ -32,8 +33,10 @@ def verify(store: Datastore, receipt: Receipt, text: str | None = None) -> list[
         VerificationFailed: something does not hold; the message carries the evidence.
     """
     check_receipt(receipt)
-    if receipt.store != store.id or receipt.public_key != store.manifest.public_key:
+    if receipt.store != store.id:
         raise VerificationFailed(f"the receipt is of store {receipt.store}; this one is {store.id}")
+    head = receipt.head
+    check_signer(read_manifest(store.path).chain, receipt.public_key, head.size, head.root, "the receipt")
     found = ["the receipt's signature and commitment are valid, by this store's key"]
     document = store.document(receipt.document)
     if document.facts.digest != receipt.digest:

@@ -99,7 +99,7 @@ def create(
             )
     if licensed_keys.ndim != 2 or licensed_keys.shape[1] != encoder.dimension:
         raise BadArrays(f"licensed keys must be (m, {encoder.dimension}); got shape {licensed_keys.shape}")
-    _clear_killed(path)
+    clear_killed(path)
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{uuid.uuid4().hex}")
     temporary.mkdir(parents=True)
     try:
@@ -198,7 +198,7 @@ def writing(store: Datastore) -> Iterator[None]:
         yield
 
 
-def _clear_killed(path: Path) -> None:
+def clear_killed(path: Path) -> None:
     """Take away what a killed ``create`` left beside ``path``: the folders that no process holds the lock of."""
     for folder in path.parent.glob(f"{TEMPORARY_PREFIX}{glob.escape(path.name)}-*"):
         with suppress(WriterBusy, OSError), locked(folder / WRITER_LOCK, wait=False):
@@ -334,9 +334,9 @@ def _without(
     folder, folders = store.path / SEGMENTS / segment.name, store.path / SEGMENTS
     fresh = None
     if kept:
-        opened = Segment(folder, segment.sha256, store.manifest.dimension)
+        opened = Segment(folder, segment.sha256, store.manifest.dimension, store.manifest.passage_dimension)
         parts = [(opened, ordinal) for ordinal in kept]
-        fresh = copy_segment(folders, spare, store.centroids, store.manifest.token_type, parts)
+        fresh = copy_segment(folders, spare, store.centroids, store.manifest.token_type, store.passage_settings, parts)
     shutil.rmtree(folder)
     if fresh is None:
         return None

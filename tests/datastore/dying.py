@@ -19,9 +19,12 @@ from types import FrameType
 import numpy as np
 
 from datastore import verification, writer  # noqa: F401
+from datastore.backups import take_snapshot
 from datastore.compaction import compact
 from datastore.optout import opt_out
 from datastore.records import DocumentFacts
+from datastore.restore import restore
+from datastore.rotation import rotate_key
 from datastore.store import Datastore
 
 TOUCHING = set("fsync rename replace unlink rmdir mkdir open write writelines tofile execute commit flock".split())
@@ -46,6 +49,10 @@ def act(action: str, path: Path, begin, say) -> None:
     if action == "create":
         begin()
         return create(path)
+    if action == "restore":
+        begin()
+        restore(path / "snapshot", path / "restored", keys=path / "keys", journal=path / "journal.jsonl")
+        return None
     store = Datastore.open(path)
     begin()
     if action == "add":
@@ -54,6 +61,10 @@ def act(action: str, path: Path, begin, say) -> None:
         say(opt_out(store, "doc-3", now=lattice.NOON).to_json())
     elif action == "compact":
         compact(store)
+    elif action == "snapshot":
+        take_snapshot(store, path.with_name("snapshot"), now=lattice.NOON, keys_copy=path.with_name("keys"))
+    elif action == "rotate":
+        rotate_key(store, now=lattice.NOON)
     return None
 
 

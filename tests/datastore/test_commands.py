@@ -175,6 +175,24 @@ REFUSED = {
         lambda path, tmp: ["datastore", "verify", "--store", path, "--head", path],
         "checked against a receipt",
     ),
+    "snapshot of no store": (lambda path, tmp: ["datastore", "snapshot", tmp, tmp / "new"], "holds no datastore"),
+    "restore from no snapshot": (
+        lambda path, tmp: ["datastore", "restore", path, tmp / "new", "--keys", path, "--journal", path],
+        "holds no snapshot",
+    ),
+    "restore over a store": (
+        lambda path, tmp: ["datastore", "restore", tmp, path, "--keys", path, "--journal", path],
+        "never writes over a store",
+    ),
+    "restore with no log": (
+        lambda path, tmp: ["datastore", "restore", tmp, tmp / "new", "--keys", path],
+        "does not know what was opted out since",
+    ),
+    "rotate-key of no store": (lambda path, tmp: ["datastore", "rotate-key", tmp], "holds no datastore"),
+    "verify of a chain alone": (
+        lambda path, tmp: ["datastore", "verify", "--store", path, "--chain", path],
+        "checked against a head",
+    ),
     "verify of nothing": (lambda path, tmp: ["datastore", "verify"], "name a receipt, a --store, or both"),
 }
 
@@ -197,6 +215,47 @@ def test_verify_fails_on_a_torn_segment_and_names_the_file(silo, path):
     assert (status, "text.bin was changed after it was written" in complaint) == (2, True)
     file.write_bytes(data)
     assert silo("datastore", "verify", "--store", path)[0] == 0
+
+
+def test_a_snapshot_an_opt_out_and_a_restore_without_it(silo, path, tmp_path):
+    snapshot, keys, restored = tmp_path / "snapshot", tmp_path / "keys", tmp_path / "restored"
+    status, out, _ = silo("datastore", "snapshot", path, snapshot, "--keys", keys)
+    assert status == 0 and out.splitlines()[0] == "snapshot of 10 documents at epoch 2, with a log of 0 opt-outs"
+    head = _file(tmp_path, silo("datastore", "log", path)[1].encode())
+    assert silo("datastore", "restore", snapshot, tmp_path / "now", "--keys", keys, "--head", head)[0] == 0
+    silo("optout", "doc-4", "--store", path)
+    newest = ("--keys", keys, "--journal", path / "journal.jsonl")
+    head.write_text(silo("datastore", "log", path)[1])
+    status, _, complaint = silo("datastore", "restore", snapshot, restored, "--keys", keys, "--head", head)
+    assert status == 2 and "Name the newest journal" in complaint
+    status, out, _ = silo("datastore", "restore", snapshot, restored, *newest)
+    assert (status, out.splitlines()[0]) == (0, "restored 9 documents")
+    assert "left out: doc-4, which was opted out since the snapshot" in out
+    assert silo("datastore", "info", restored)[1].splitlines()[3] == "documents  9 live, 1 erased"
+    silo("datastore", "compact", path)
+    _, out, _ = silo("datastore", "restore", snapshot, tmp_path / "again", *newest)
+    assert "left out: 1 documents whose keys were destroyed" in out
+
+
+def test_a_snapshot_without_a_copy_of_its_keys_says_what_that_means(silo, path, tmp_path):
+    assert "make a copy elsewhere with --keys" in silo("datastore", "snapshot", path, tmp_path / "one")[1]
+    out = silo("datastore", "snapshot", path, tmp_path / "two", "--keys", tmp_path / "keys")[1]
+    assert "make a copy elsewhere" not in out and str(tmp_path / "keys") in out
+
+
+def test_after_a_rotation_a_receipt_is_checked_offline_with_the_chain(silo, path, tmp_path):
+    receipt, head, chain = tmp_path / "receipt.json", tmp_path / "head.json", tmp_path / "chain.json"
+    silo("optout", "doc-4", "--store", path, "--receipt", receipt)
+    status, out, _ = silo("datastore", "rotate-key", path)
+    assert status == 0 and out.startswith("key 2 of the store, ") and "signs from 1 opt-outs on" in out
+    head.write_text(silo("datastore", "log", path)[1])
+    chain.write_text(silo("datastore", "log", path, "--chain")[1])
+    shutil.rmtree(path)
+    status, _, complaint = silo("datastore", "verify", receipt, "--head", head)
+    assert status == 2 and "--chain" in complaint
+    assert silo("datastore", "verify", receipt, "--head", head, "--chain", chain)[0] == 0
+    chain.write_text(chain.read_text().replace('"log_size": 1', '"log_size": 2'))
+    assert silo("datastore", "verify", receipt, "--head", head, "--chain", chain)[0] == 2
 
 
 def test_the_signing_key_is_its_owner_s_alone(path):

@@ -15,11 +15,17 @@ from pathlib import Path
 
 import pytest
 
+from datastore import backup_keys
+from datastore.backups import take_snapshot
 from datastore.catalog import FILE_NAME as CATALOG
 from datastore.compaction import compact
 from datastore.errors import VerificationFailed
+from datastore.keyring import DOCUMENT, Keyring
 from datastore.optout import opt_out
+from datastore.public_log import signed_head
 from datastore.receipts import check_receipt, receipt_from_json
+from datastore.restore import restore
+from datastore.rotation import rotate_key
 from datastore.store import Datastore
 from datastore.verification import scan, verify, verify_files
 from datastore.writer import add
@@ -168,3 +174,112 @@ def test_a_kill_during_create_leaves_no_store_or_an_empty_one(documents, deaths,
         assert store.n_entries == sum(len(d.keys) for d in documents[:2]), case
         store.close()
     assert outcomes == {False, True}
+
+
+def _holders(folder: Path, needle: bytes) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and needle in path.read_bytes()]
+
+
+def test_a_kill_during_a_snapshot_leaves_a_whole_one_or_none_and_no_key_that_is_not_destroyed_later(
+    make_store, documents, answers, leftovers, deaths, now
+):
+    old, without = make_store(documents[:5], documents[5:]), make_store(documents[:3] + documents[4:])
+    before, after = answers(old), answers(without)
+    old.close()
+    outcomes = set()
+    for case, path, _ in deaths("snapshot", old.path):
+        home, snapshot, keys = path.parent, path.with_name("snapshot"), path.with_name("keys")
+        store = Datastore.open(path)
+        assert answers(store) == before, case
+        outcomes.add(snapshot.exists())
+        if snapshot.exists():
+            shutil.copy(keys, home / "keys-then")
+            restored = restore(snapshot, home / "then", keys=home / "keys-then", head=signed_head(store, now=now))
+            assert answers(restored.store) == before, case
+            restored.store.close()
+            shutil.rmtree(home / "then")
+            (home / "keys-then").unlink()
+            snapshot = path.with_name("another")
+        take_snapshot(store, snapshot, now=now, keys_copy=keys)
+        own = Keyring(path / backup_keys.FILE_NAME, store.id)
+        secrets = {name: key.secret for name, key in own.by_name().items() if key.kind == DOCUMENT}
+        assert len(secrets) == 10 and all(len(_holders(home, secret)) == 2 for secret in secrets.values()), case
+        opt_out(store, "doc-3", now=now)
+        assert compact(store).unreached == (), case
+        assert sorted(len(_holders(home, secret)) for secret in secrets.values()) == [0] + 9 * [2], case
+        done = restore(snapshot, home / "restored", keys=keys, journal=path / "journal.jsonl")
+        assert (answers(done.store), done.n_without_key, leftovers(store)) == (after, 1, []), case
+        done.store.close()
+        store.close()
+    assert outcomes == {False, True}
+
+
+def test_a_kill_during_a_restore_leaves_a_whole_store_or_none(
+    make_store, documents, answers, leftovers, deaths, dying, tmp_path, now
+):
+    old, kept = make_store(documents[:5], documents[5:]), tmp_path / "kept"
+    kept.mkdir()
+    take_snapshot(old, kept / "snapshot", now=now, keys_copy=kept / "keys")
+    receipt = opt_out(old, "doc-3", now=now)
+    shutil.copy(old.path / "journal.jsonl", kept)
+    expected = answers(old)
+    old.close()
+    outcomes = set()
+    for case, path, _ in deaths("restore", kept):
+        outcomes.add((path / "restored").exists())
+        if not (path / "restored").exists():
+            dying("restore", path)
+        assert sorted(file.name for file in path.iterdir()) == ["journal.jsonl", "keys", "restored", "snapshot"], case
+        store = Datastore.open(path / "restored")
+        compact(store)
+        assert (answers(store), leftovers(store)) == (expected, []), case
+        verify(store, receipt, documents[3].text)
+        assert backup_keys.n_keys(store.path, store.id, "doc-3") == 0, case
+        store.close()
+    assert outcomes == {False, True}
+
+
+def test_a_kill_during_a_rotation_leaves_one_key_in_force_and_the_next_one_destroys_the_others(
+    make_store, documents, leftovers, deaths, now
+):
+    old = make_store(documents)
+    take_snapshot(old, old.path.with_name("first-snapshot"), now=now)
+    receipt = opt_out(old, "doc-1", now=now)
+    first = old.manifest.public_key
+    old.close()
+    outcomes = set()
+    for case, path, _ in deaths("rotate", old.path):
+        store = Datastore.open(path)
+        outcomes.add(store.manifest.public_key == first)
+        verify(store, receipt)
+        later = opt_out(store, "doc-2", now=now)
+        assert later.public_key == store.manifest.public_key, case
+        compact(store)
+        assert len(_holders(path, b"PRIVATE KEY")) == 1, case
+        rotate_key(store, now=now)
+        secret = store.signing_key().private_bytes_raw()
+        assert (len(_holders(path, b"PRIVATE KEY")), len(_holders(path, secret))) == (1, 1), case
+        assert leftovers(store) == [], case
+        for given in (receipt, later):
+            verify(store, given)
+        store.close()
+    assert outcomes == {False, True}
+
+
+def test_a_kill_during_compaction_leaves_no_key_of_a_backup_that_the_next_one_does_not_destroy(
+    make_store, documents, deaths, tmp_path, now
+):
+    old = make_store(documents[:5], documents[5:])
+    take_snapshot(old, tmp_path / "snapshot", now=now)
+    opt_out(old, "doc-1", now=now)
+    assert backup_keys.n_keys(old.path, old.id, "doc-1") == 1
+    old.close()
+    outcomes = set()
+    for case, path, _ in deaths("compact", old.path):
+        store = Datastore.open(path)
+        left = [backup_keys.n_keys(path, store.id, f"doc-{i}") for i in (1, 2)]
+        outcomes.add(left[0])
+        compact(store)
+        assert left[1] == 1 and backup_keys.n_keys(path, store.id, "doc-1") == 0, case
+        store.close()
+    assert outcomes == {0, 1}

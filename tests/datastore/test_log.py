@@ -211,7 +211,7 @@ NOT_GROWN = {
     "another log": (head(4), head(5, HASHES[::-1]), growth(4, 5), "not shown to have grown"),
     "a proof of other sizes": (head(4), head(5), growth(3, 5), "from 3 to 5 leaves; wanted is one from 4 to 5"),
     "another store": (head(4), head(4, store="f" * 32), None, "of two stores"),
-    "another key": (head(4), head(4, key=Ed25519PrivateKey.from_private_bytes(bytes(32))), None, "of two keys"),
+    "another key": (head(4), head(4, key=Ed25519PrivateKey.from_private_bytes(bytes(32))), None, "by two keys"),
     "a proof that is no hash": (head(4), head(5), Growth(4, 5, ("x",)), "64 lower-case hex digits"),
     "an unsigned head": (head(4), dataclasses.replace(head(4), signature=""), None, "was edited"),
 }
