@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Model = Annotated[str, typer.Option(help="A checkpoint folder, or the hub id of a causal LM.")]
 Documents = Annotated[list[str], typer.Option(help="JSONL file, text file or folder, or dataset; may be repeated.")]
+Evaluations = Annotated[
+    list[str] | None, typer.Option(help="Evaluation text; documents that repeat it are left out. May be repeated.")
+]
 Device = Annotated[str, typer.Option(help="A torch device: cpu, cuda, …")]
 
 
@@ -36,6 +39,7 @@ def build(
         int, typer.Option(min=1, help="Inverted lists; about twice the root of the number of entries.")
     ] = 512,
     license: Annotated[str, typer.Option(help="License of documents that name none.")] = "",  # noqa: A002
+    decontaminate: Evaluations = None,
     device: Device = "cpu",
 ) -> None:
     """Make a datastore: fit it on licensed text, then add documents. It appears whole or not at all."""
@@ -63,7 +67,7 @@ def build(
         knn_temperature=fitted.knn_temperature,
         now=datetime.now(UTC),
     )
-    _add(made, lm, documents, license)
+    _add(made, lm, documents, license, decontaminate or [])
     made.close()
     unfinished.rename(store)
     sync_folder(store.parent)
@@ -74,6 +78,7 @@ def add(
     model: Model,
     documents: Documents,
     license: Annotated[str, typer.Option(help="License of documents that name none.")] = "",  # noqa: A002
+    decontaminate: Evaluations = None,
     device: Device = "cpu",
 ) -> None:
     """Add documents to a datastore; all of them or, on any error, none."""
@@ -83,7 +88,7 @@ def add(
 
     joined = Silo(LanguageModel.load(model, device), Datastore.open(store))
     assert joined.datastore is not None
-    _add(joined.datastore, joined.lm, documents, license)
+    _add(joined.datastore, joined.lm, documents, license, decontaminate or [])
 
 
 def generate(
@@ -173,19 +178,29 @@ def as_json(prompt: str, generation: "Generation") -> dict[str, object]:
     }
 
 
-def _add(store: "Datastore", lm: "LanguageModel", locations: list[str], license: str) -> None:  # noqa: A002
-    """Encode and add everything at ``locations``, with a progress line."""
+def _add(
+    store: "Datastore",
+    lm: "LanguageModel",
+    locations: list[str],
+    license: str,  # noqa: A002
+    evaluations: list[str],
+) -> None:
+    """Encode and add everything at ``locations`` that repeats none of ``evaluations``, with a progress line."""
     from datastore.suppression import barred
     from datastore.writer import add as add_documents
     from silo.corpora import read_documents
     from silo.encoding import encode_document, facts_of
+    from silo.overlap import contaminated, read_evaluations
 
+    held_apart = list(read_evaluations(evaluations))
     refused: list[tuple[str, str]] = []
 
     def encoded() -> Iterator["EncodedDocument"]:
         for document in _shown(d for location in locations for d in read_documents(location, license=license)):
             if reason := barred(store, facts_of(document), document.text):  # before it costs a pass of the LM
                 refused.append((document.id, reason))
+            elif leak := contaminated(document.text, held_apart):
+                refused.append((document.id, str(leak)))
             else:
                 yield encode_document(lm, document)
 
