@@ -63,20 +63,20 @@ class Repeat:
 
 def repeat(text: str, evaluation: Evaluation) -> Repeat:
     """What ``text`` has in common with ``evaluation``."""
-    held = evaluation.holds(ngrams(words(text), evaluation.n))
-    if not held.any():
-        return Repeat(evaluation.name, 0.0, 0)
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], held.astype(np.int8), [0]])))
-    longest = int((edges[1::2] - edges[::2]).max())
-    return Repeat(evaluation.name, float(held.mean()), longest + evaluation.n - 1)
+    return _repeat(ngrams(words(text), evaluation.n), evaluation)
 
 
 def contaminated(
     text: str, evaluations: Iterable[Evaluation], max_share: float = MAX_SHARE, max_words: int = MAX_WORDS
 ) -> Repeat | None:
     """The first evaluation that ``text`` repeats: more than ``max_share`` of it, or a passage over ``max_words``."""
+    tokens: list[str] | None = None
+    runs: dict[int, UInt64[np.ndarray, " runs"]] = {}
     for evaluation in evaluations:
-        found = repeat(text, evaluation)
+        if evaluation.n not in runs:
+            tokens = words(text) if tokens is None else tokens
+            runs[evaluation.n] = ngrams(tokens, evaluation.n)
+        found = _repeat(runs[evaluation.n], evaluation)
         if found.share > max_share or found.n_words > max_words:
             return found
     return None
@@ -116,3 +116,12 @@ def read_evaluations(locations: Iterable[str], n: int = N) -> Iterator[Evaluatio
 
     for location in locations:
         yield Evaluation.of(location, read_documents(location), n)
+
+
+def _repeat(runs: UInt64[np.ndarray, " runs"], evaluation: Evaluation) -> Repeat:
+    held = evaluation.holds(runs)
+    if not held.any():
+        return Repeat(evaluation.name, 0.0, 0)
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], held.astype(np.int8), [0]])))
+    longest = int((edges[1::2] - edges[::2]).max())
+    return Repeat(evaluation.name, float(held.mean()), longest + evaluation.n - 1)
