@@ -6,7 +6,9 @@ A checkpoint is a folder that transformers loads, and beside its files
 - ``trained-on.jsonl.gz``: id, digest, license and risk class of every document that trained the
   tokenizer or the LM;
 - ``held-out.jsonl.gz``: the same of the licensed documents kept for validation;
-- ``tokenizer-trained-on.jsonl.gz``: the same of those that trained the tokenizer, where another checkpoint gave it.
+- ``tokenizer-trained-on.jsonl.gz``: the same of those that trained the tokenizer, where another checkpoint gave it;
+- ``refused.jsonl.gz``: id, license and reason of every document that was turned away;
+- ``data-card.md`` and ``croissant.json``: what these lists add up to, see `silo.datacard`.
 
 Knows nothing of models or tensors: an auditor reads all of it without torch.
 """
@@ -27,6 +29,7 @@ FORMAT = 1
 MANIFEST_NAME = "silo-manifest.json"
 TRAINED_ON_NAME = "trained-on.jsonl.gz"
 HELD_OUT_NAME = "held-out.jsonl.gz"
+REFUSED_NAME = "refused.jsonl.gz"
 TOKENIZER_TRAINED_ON_NAME = "tokenizer-trained-on.jsonl.gz"
 
 
@@ -41,12 +44,17 @@ class TrainingDocument:
     risk: str
     source: str = ""
     owner: str = ""
+    n_bytes: int = 0
+    """Of text, in UTF-8."""
+    n_tokens: int = 0
 
     @classmethod
-    def of(cls, document: Document) -> "TrainingDocument":
+    def of(cls, document: Document, n_tokens: int = 0) -> "TrainingDocument":
         """The facts of ``document`` that an auditor needs, its class decided anew."""
         risk = str(classify(document.license).risk)
-        return cls(document.id, document.digest, document.license, risk, document.source, document.owner)
+        n_bytes = len(document.text.encode("utf-8"))
+        facts = (document.license, risk, document.source, document.owner)
+        return cls(document.id, document.digest, *facts, n_bytes, n_tokens)
 
 
 @dataclass(frozen=True)
@@ -110,12 +118,11 @@ def read_manifest(folder: Path) -> Manifest:
     return Manifest(**facts)
 
 
-def verify_checkpoint(folder: Path) -> Manifest:
-    """Check every file against the manifest, and every document that trained it against the promise.
+def verify_files(folder: Path) -> Manifest:
+    """Check every file against the manifest, whatever trained the checkpoint.
 
     Raises:
-        BadCheckpoint: a file is missing, added or changed, or a document in ``trained-on.jsonl.gz`` is not of
-            a permissive class; the message names which, with the digests.
+        BadCheckpoint: a file is missing, added or changed; the message names which, with the digests.
     """
     manifest = read_manifest(folder)
     present = set(_files(folder))
@@ -126,6 +133,16 @@ def verify_checkpoint(folder: Path) -> Manifest:
             faults.append(f"{name} has SHA-256 {found}, the manifest says {manifest.files[name]}")
     if faults:
         raise BadCheckpoint(f"{folder} is not as it was written: {'; '.join(faults)}. Copy the checkpoint again.")
+    return manifest
+
+
+def verify_checkpoint(folder: Path) -> Manifest:
+    """Check every file against the manifest, and every document that trained it against the promise.
+
+    Raises:
+        BadCheckpoint: as `verify_files`, or a document in ``trained-on.jsonl.gz`` is not of a permissive class.
+    """
+    manifest = verify_files(folder)
     permissive = {str(risk) for risk in PERMISSIVE}
     for name in (TRAINED_ON_NAME, TOKENIZER_TRAINED_ON_NAME):
         if name not in manifest.files:

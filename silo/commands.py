@@ -29,6 +29,9 @@ Passages = Annotated[
         "--passages", help="Keep a vector of each passage, by `minilm` or a sentence-transformers model in a folder."
     ),
 ]
+Evaluations = Annotated[
+    list[str] | None, typer.Option(help="Evaluation text; documents that repeat it are left out. May be repeated.")
+]
 Device = Annotated[str, typer.Option(help="A torch device: cpu, cuda, …")]
 
 
@@ -44,6 +47,7 @@ def build(
     ] = 512,
     license: Annotated[str, typer.Option(help="License of documents that name none.")] = "",  # noqa: A002
     passages: Passages = None,
+    decontaminate: Evaluations = None,
     device: Device = "cpu",
 ) -> None:
     """Make a datastore: fit it on licensed text, then add documents. It appears whole or not at all."""
@@ -75,7 +79,7 @@ def build(
         now=datetime.now(UTC),
         passages=PassageSettings() if passage_encoder is None else passage_encoder.settings(),
     )
-    _add(made, lm, passage_encoder, documents, license)
+    _add(made, lm, passage_encoder, documents, license, decontaminate or [])
     made.close()
     unfinished.rename(store)
     sync_folder(store.parent)
@@ -89,6 +93,7 @@ def add(
     passages: Annotated[
         str | None, typer.Option(help="Where the store's passage encoder lies, if it has one and that has moved.")
     ] = None,
+    decontaminate: Evaluations = None,
     device: Device = "cpu",
 ) -> None:
     """Add documents to a datastore; all of them or, on any error, none."""
@@ -104,7 +109,7 @@ def add(
     if passages is not None and not settings.dimension:
         raise DatastoreError(f"{store} was built to keep no passage vectors; leave --passages out, or build it again.")
     passage_encoder = PassageEncoder.load_for(settings, passages, device) if settings.dimension else None
-    _add(joined.datastore, joined.lm, passage_encoder, documents, license)
+    _add(joined.datastore, joined.lm, passage_encoder, documents, license, decontaminate or [])
 
 
 def generate(
@@ -200,20 +205,25 @@ def _add(
     passage_encoder: "PassageEncoder | None",
     locations: list[str],
     license: str,  # noqa: A002
+    evaluations: list[str],
 ) -> None:
-    """Encode and add everything at ``locations``, with a progress line."""
+    """Encode and add everything at ``locations`` that repeats none of ``evaluations``, with a progress line."""
     from datastore.suppression import barred
     from datastore.writer import add as add_documents
     from silo.corpora import read_documents
     from silo.encoding import encode_document, facts_of, with_passage_vectors
+    from silo.overlap import contaminated, read_evaluations
 
     max_tokens = store.passage_settings.max_tokens
+    held_apart = list(read_evaluations(evaluations))
     refused: list[tuple[str, str]] = []
 
     def encoded() -> Iterator["EncodedDocument"]:
         for document in _shown(d for location in locations for d in read_documents(location, license=license)):
             if reason := barred(store, facts_of(document), document.text):  # before it costs a pass of the LM
                 refused.append((document.id, reason))
+            elif leak := contaminated(document.text, held_apart):
+                refused.append((document.id, str(leak)))
             else:
                 made = encode_document(lm, document)
                 yield made if passage_encoder is None else with_passage_vectors(made, passage_encoder, max_tokens)

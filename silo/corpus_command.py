@@ -1,4 +1,4 @@
-"""`silo corpus`: what a corpus holds, by source, license and risk class.
+"""`silo corpus info`: what a corpus holds, by source, license and risk class.
 
 Reads and reports, and writes normalized JSONL on request. Trains on nothing and stores nothing else.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from silo.documents import Document
 
 
-def corpus(
+def info(
     locations: Annotated[
         list[str],
         typer.Argument(help="JSONL files (.jsonl, .gz, .zst), text files, folders, saved datasets, or hf:owner/name."),

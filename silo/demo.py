@@ -132,7 +132,7 @@ def run_demo(demo: Demo, run: Run, console: "Console") -> None:
     if not is_complete(demo.folder):
         corpus.unlink(missing_ok=True)
     steps.step("Fetch the text", ["python", "-m", "silo.demo_corpus", str(demo.folder)], made=corpus)
-    steps.step("What may train, and what may not", ["silo", "corpus", *demo.files(LICENSED + HIGH_RISK)])
+    steps.step("What may train, and what may not", ["silo", "corpus", "info", *demo.files(LICENSED + HIGH_RISK)])
     if demo.train:
         train = ["silo", "train", RECIPE, "--data", str(demo.folder / "licensed"), "--out", str(demo.model)]
         steps.step("Train a small LM on licensed text", train, made=demo.model / "silo-manifest.json")

@@ -1,7 +1,8 @@
 """Which documents may train: the one gate between a corpus and the weights.
 
-Decides on licenses alone and opens no file. ``HIGH_RISK`` is refused unless the recipe is of a baseline, which says
-so for good, and each refusal keeps its reason. Everything after this module sees admitted documents only.
+Decides on the license, on what the text says of its own license, and on the publisher's signals; opens no file.
+``HIGH_RISK`` is refused unless the recipe is of a baseline, which says so for good, and each refusal keeps its reason.
+Everything after this module sees admitted documents only.
 """
 
 from collections import Counter
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 
 from silo.documents import Document
 from silo.licenses import RiskClass, classify
+from silo.notices import contradiction
 from training.config import AdmissionRecipe
 
 
@@ -21,6 +23,16 @@ class Refusal:
     license: str
     risk: RiskClass
     reason: str
+    """Counted: the same words for the same kind of fault."""
+    detail: str = ""
+    """Of this document: the words that were found, or what it is a copy of."""
+    source: str = ""
+
+    @classmethod
+    def of(cls, document: Document, reason: str, detail: str = "") -> "Refusal":
+        """The refusal of ``document``, its class decided by its label."""
+        risk = classify(document.license).risk
+        return cls(document.id, document.license, risk, reason, detail, document.source)
 
 
 @dataclass
@@ -30,32 +42,40 @@ class Tally:
     admitted: Counter[str] = field(default_factory=Counter)
     """By risk class."""
     refused: Counter[str] = field(default_factory=Counter)
-    """By risk class, license and reason."""
+    """By reason, which begins with the stage or, where the license is the reason, with class and license."""
     n_empty: int = 0
     """Documents of white space, which have nothing to learn."""
-    examples: list[Refusal] = field(default_factory=list)
-    """The first refusal of each reason."""
+    refusals: list[Refusal] = field(default_factory=list)
+    """All of them, in order: an auditor asks for each, so they are kept and written beside the checkpoint."""
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Count and list ``refusal``."""
+        self.refused[refusal.reason] += 1
+        self.refusals.append(refusal)
 
 
 def decide(document: Document, recipe: AdmissionRecipe) -> Refusal | None:
     """The refusal of ``document``, or None where it is admitted."""
     decision = classify(document.license)
+    named = f"{decision.risk}: {document.license or 'no license'}"
     if decision.risk is RiskClass.HIGH_RISK and not recipe.baseline:
-        return Refusal(document.id, document.license, decision.risk, decision.reason)
+        return Refusal.of(document, f"{named}: {decision.reason}")
     if str(decision.risk) not in recipe.classes:
-        reason = f"the recipe admits {', '.join(recipe.classes)} only"
-        return Refusal(document.id, document.license, decision.risk, reason)
+        return Refusal.of(document, f"{named}: the recipe admits {', '.join(recipe.classes)} only")
+    if recipe.baseline:
+        return None
+    if found := contradiction(document.text, decision.risk):
+        return Refusal.of(document, f"its text contradicts its label: {found.name}: {found.reason}", found.quote)
+    # A publisher's machine-readable refusal (TDMRep, AIPREF, X-Robots-Tag in the document's metadata) belongs
+    # here: one more question to a pure function of `silo.preferences`, one more `Refusal.of`.
     return None
 
 
 def admit(documents: Iterable[Document], recipe: AdmissionRecipe, tally: Tally) -> Iterator[Document]:
-    """The documents that may train, in order; ``tally`` counts both kinds."""
+    """The documents that pass the gate, in order; ``tally`` counts both kinds."""
     for document in documents:
         if refusal := decide(document, recipe):
-            key = f"{refusal.risk}: {refusal.license or 'no license'}: {refusal.reason}"
-            if key not in tally.refused:
-                tally.examples.append(refusal)
-            tally.refused[key] += 1
+            tally.refuse(refusal)
         elif not document.text.strip():
             tally.n_empty += 1
         else:

@@ -54,6 +54,69 @@ class AdmissionRecipe:
 
 
 @dataclass(frozen=True)
+class CleaningRecipe:
+    """Which admitted text is worth learning from; see `training.cleaning`. The defaults pass prose, code and math."""
+
+    min_characters: int = 64
+    max_broken_share: float = 0.001
+    """Of the characters, those that stand for bytes that could not be decoded."""
+    max_symbol_share: float = 0.6
+    """Of the visible characters, those that are neither letters nor digits."""
+    max_encoded_share: float = 0.2
+    """Of the characters, those in runs of 200 or more without white space."""
+    max_repeated_line_share: float = 0.6
+    """Of the characters in lines, those in lines that came before in the document."""
+    max_repeated_run_share: float = 0.6
+    """Of the runs of eight words, those that came before in the document."""
+    max_other_script_share: float = 0.2
+    """Of the letters, those that are neither Latin nor Greek."""
+    max_foreign_share: float = 0.08
+    """Of the words, function words of other languages, where they outnumber the English ones."""
+
+    def __post_init__(self) -> None:
+        _within("cleaning.min_characters", self.min_characters, 0, 1 << 20)
+        for item in dataclasses.fields(self):
+            if item.name.endswith("_share"):
+                _within(f"cleaning.{item.name}", getattr(self, item.name), 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class DeduplicationRecipe:
+    """When a text repeats an earlier one, in the order of the recipe's data."""
+
+    threshold: float = 0.8
+    """Jaccard similarity of the sets of word runs, as MinHash estimates it, from which a text is dropped."""
+    n: int = 5
+    """Words in a run."""
+    min_runs: int = 20
+    """Texts with fewer distinct runs are compared exactly only: so small a set says little."""
+
+    def __post_init__(self) -> None:
+        _within("deduplication.threshold", self.threshold, 0.5, 1.0)
+        _within("deduplication.n", self.n, 1, 64)
+        _within("deduplication.min_runs", self.min_runs, 1, 1 << 20)
+
+
+@dataclass(frozen=True)
+class DecontaminationRecipe:
+    """Which evaluations the training text may not repeat; see `silo.overlap`."""
+
+    evaluations: tuple[str, ...] = ()
+    """Locations of evaluation text, as in ``data``. It trains nothing."""
+    n: int = 13
+    """Words in a run."""
+    max_share: float = 0.1
+    """Of a document's runs, those that occur in one evaluation."""
+    max_words: int = 100
+    """Length of one passage that occurs there."""
+
+    def __post_init__(self) -> None:
+        _within("decontamination.n", self.n, 1, 1000)
+        _within("decontamination.max_share", self.max_share, 0.0, 1.0)
+        _within("decontamination.max_words", self.max_words, 0, 1 << 31)
+
+
+@dataclass(frozen=True)
 class DataRecipe:
     """One place that documents are read from, and what they get where they state nothing."""
 
@@ -191,6 +254,9 @@ class Recipe:
     data: tuple[DataRecipe, ...]
     model: ModelRecipe
     loop: LoopRecipe
+    cleaning: CleaningRecipe = field(default_factory=CleaningRecipe)
+    deduplication: DeduplicationRecipe = field(default_factory=DeduplicationRecipe)
+    decontamination: DecontaminationRecipe = field(default_factory=DecontaminationRecipe)
     vocabulary: VocabularyRecipe = field(default_factory=VocabularyRecipe)
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
     validation: tuple[DataRecipe, ...] = ()

@@ -8,11 +8,13 @@ and it is removed when the checkpoint, with its manifest, has been renamed into 
 import dataclasses
 import json
 import math
+import os
 import platform
 import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from silo.checkpoint import (
     HELD_OUT_NAME,
+    REFUSED_NAME,
     TOKENIZER_TRAINED_ON_NAME,
     TRAINED_ON_NAME,
     Manifest,
@@ -31,9 +34,12 @@ from silo.checkpoint import (
     write_training_documents,
 )
 from silo.corpora import HUB_PREFIX, Location, read_documents, write_documents
+from silo.datacard import write_card
 from silo.documents import Document
 from silo.errors import BadCheckpoint, UnreadableCorpus
 from silo.files import new_file, new_folder
+from silo.jsonl import write_jsonl
+from silo.overlap import Evaluation, shares
 from silo.tokenizer import boundary_token, load_tokenizer
 from training.admission import Tally, admit, is_held_out
 from training.batches import Batches, validation_windows
@@ -43,7 +49,8 @@ from training.loop import Outcome, Progress, build_model, fit
 from training.metrics import FILE_NAME as METRICS_NAME
 from training.metrics import Metrics
 from training.parallel import World
-from training.shards import ShardFacts, has_shard, open_shard, write_shard
+from training.selection import select
+from training.shards import ShardFacts, document_lengths, has_shard, open_shard, write_shard
 from training.vocabulary import train_vocabulary
 
 UNFINISHED_SUFFIX = ".unfinished"
@@ -146,9 +153,14 @@ def _admitted(recipe: Recipe, data: Path, work: Path, announce: Callable[[str], 
         write_documents(_spool(work, held_out=True), admit(validating, recipe.admission, Tally()))
         known = {document.digest for document in read_documents(_spool(work, held_out=True))}
         training = (document for document in _documents(recipe.data, data) if document.digest not in known)
-        write_documents(_spool(work), admit(training, recipe.admission, tally))
+        evaluations = _evaluations(recipe, data)
+        write_documents(_spool(work), select(training, recipe, evaluations, tally))
+        write_jsonl(work / REFUSED_NAME, map(dataclasses.asdict, tally.refusals))
+        kept = ((document.source or "no source", document) for document in read_documents(_spool(work)))
+        overlap = shares(kept, evaluations) if evaluations else {}
         with new_file(done) as stream:
             counts = {"admitted": tally.admitted, "refused": tally.refused, "n_empty": tally.n_empty}
+            counts["overlap"] = overlap
             stream.write(json.dumps(counts).encode("utf-8"))
     counts = json.loads(done.read_text(encoding="utf-8"))
     tally = Tally(Counter(counts["admitted"]), Counter(counts["refused"]), counts["n_empty"])
@@ -160,6 +172,15 @@ def _admitted(recipe: Recipe, data: Path, work: Path, announce: Callable[[str], 
             f"refused {tally.refused.total():,}:{refusals or ' none were found'}"
         )
     return tally
+
+
+def _evaluations(recipe: Recipe, data: Path) -> list[Evaluation]:
+    """What the training text may not repeat, named by its place in ``data``."""
+    places = [place for location in recipe.decontamination.evaluations for place in _places(location, data)]
+    return [
+        Evaluation.of(str(place).removeprefix(f"{data}{os.sep}"), read_documents(place), recipe.decontamination.n)
+        for place in places
+    ]
 
 
 def _documents(entries: Sequence[DataRecipe], data: Path) -> Iterator[Document]:
@@ -278,7 +299,13 @@ def _publish(
             )
         trained_on = Counter[str]()
         for name, held_out in ((TRAINED_ON_NAME, False), (HELD_OUT_NAME, True)):
-            rows = [TrainingDocument.of(document) for document in _kept(work, recipe, held_out=held_out)]
+            tokens, _ = open_shard(work / ("held-out.npy" if held_out else "train.npy"))
+            lengths = document_lengths(tokens, boundary_token(tokenizer))
+            kept = zip(_kept(work, recipe, held_out=held_out), lengths, strict=True)
+            rows = [TrainingDocument.of(document, n_tokens) for document, n_tokens in kept]
             write_training_documents(folder / name, rows)
             trained_on.update(row.risk for row in rows if not held_out)
+        shutil.copyfile(work / REFUSED_NAME, folder / REFUSED_NAME)
+        overlap = json.loads((work / "admission.json").read_text(encoding="utf-8"))["overlap"]
+        write_card(folder, recipe.name, manifest.refused, overlap, datetime.now(UTC).date())
         write_manifest(folder, dataclasses.replace(manifest, admitted=dict(trained_on)))

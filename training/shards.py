@@ -72,6 +72,12 @@ def open_shard(path: Path) -> tuple[Integer[np.ndarray, " tokens"], ShardFacts]:
     return np.load(path, mmap_mode="r", allow_pickle=False), facts
 
 
+def document_lengths(tokens: Integer[np.ndarray, " tokens"], boundary: int) -> list[int]:
+    """Tokens of each document between its boundaries, in order."""
+    lengths: list[int] = (np.diff(np.flatnonzero(tokens == boundary)) - 1).tolist()
+    return lengths
+
+
 def has_shard(path: Path) -> bool:
     """Whether ``write_shard`` finished here."""
     return path.exists() and _facts_path(path).exists()

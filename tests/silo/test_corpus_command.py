@@ -2,11 +2,11 @@ import typer
 from typer.testing import CliRunner
 
 from silo.corpora import read_documents, write_documents
-from silo.corpus_command import corpus
+from silo.corpus_command import info
 from silo.documents import Document
 
 app = typer.Typer()
-app.command()(corpus)
+app.command()(info)
 
 
 def test_the_table_counts_by_source_license_and_class(tmp_path):

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from silo.documents import Document
 from silo.licenses import PERMISSIVE, classify, license_table
-from training.admission import Tally, admit, decide, is_held_out
+from training.admission import decide, is_held_out
 from training.config import AdmissionRecipe
 
 ALL = AdmissionRecipe(("PD", "SW", "BY"))
@@ -22,11 +22,11 @@ def test_a_document_is_admitted_only_where_its_class_is_permissive_and_named(lic
 @pytest.mark.parametrize(
     ("license_text", "classes", "reason"),
     [
-        ("", ("PD", "SW", "BY"), "no license is stated"),
-        ("GPL-3.0-only", ("PD", "SW", "BY"), "copyleft"),
-        ("CC-BY-NC-4.0", ("PD", "SW", "BY"), "non-commercial"),
-        ("MIT OR GPL-3.0-only", ("PD", "SW", "BY"), "GPL-3.0-only: copyleft"),
-        ("CC-BY-4.0", ("PD", "SW"), "the recipe admits PD, SW only"),
+        ("", ("PD", "SW", "BY"), "HIGH_RISK: no license: no license is stated"),
+        ("GPL-3.0-only", ("PD", "SW", "BY"), "HIGH_RISK: GPL-3.0-only: copyleft"),
+        ("CC-BY-NC-4.0", ("PD", "SW", "BY"), "HIGH_RISK: CC-BY-NC-4.0: non-commercial"),
+        ("MIT OR GPL-3.0-only", ("PD", "SW", "BY"), "HIGH_RISK: MIT OR GPL-3.0-only: GPL-3.0-only: copyleft"),
+        ("CC-BY-4.0", ("PD", "SW"), "BY: CC-BY-4.0: the recipe admits PD, SW only"),
     ],
 )
 def test_a_refusal_gives_its_reason(license_text, classes, reason):
@@ -35,18 +35,19 @@ def test_a_refusal_gives_its_reason(license_text, classes, reason):
     assert refusal.reason == reason
 
 
-def test_the_tally_counts_both_sides_of_the_gate(documents):
-    tally = Tally()
-    blank = Document("blank", " \n", "MIT")
-    admitted = list(admit([*documents, blank], ALL, tally))
-    assert [d.id for d in admitted] == [d.id for d in documents if d.id.startswith("python/")]
-    assert tally.admitted == {"SW": 40}
-    assert tally.refused == {
-        "HIGH_RISK: GPL-3.0-only: copyleft": 1,
-        "HIGH_RISK: no license: no license is stated": 1,
-    }
-    assert [refusal.id for refusal in tally.examples] == ["planted", "unknown"]
-    assert tally.n_empty == 1
+def test_a_text_that_contradicts_its_label_is_refused_with_the_words():
+    refusal = decide(Document("a", "SPDX-License-Identifier: GPL-2.0-only\n", "MIT", "web"), ALL)
+    assert refusal is not None
+    assert refusal.reason == "its text contradicts its label: SPDX-License-Identifier: copyleft"
+    assert (refusal.detail, refusal.source) == ("SPDX-License-Identifier: GPL-2.0-only", "web")
+
+
+def test_a_baseline_admits_what_its_recipe_names_whatever_the_text_says():
+    baseline = AdmissionRecipe(("SW", "HIGH_RISK"), baseline="to measure against")
+    notice = "SPDX-License-Identifier: GPL-2.0-only\n"
+    assert decide(Document("a", notice, "MIT"), baseline) is None
+    assert decide(Document("a", notice, "GPL-2.0-only"), baseline) is None
+    assert decide(Document("a", notice, "CC0-1.0"), baseline) is not None
 
 
 def test_copies_of_a_text_fall_on_one_side_of_the_validation_split():

@@ -14,16 +14,21 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from silo.checkpoint import (
     HELD_OUT_NAME,
+    REFUSED_NAME,
     TOKENIZER_TRAINED_ON_NAME,
     TRAINED_ON_NAME,
     read_training_documents,
     verify_checkpoint,
 )
 from silo.corpora import write_documents
+from silo.datacard import CROISSANT_NAME, PAGE_NAME
 from silo.documents import Document
 from silo.errors import BadCheckpoint
+from silo.files import file_digest
+from silo.jsonl import read_jsonl
 from silo.lm import LanguageModel
-from training.config import AdmissionRecipe, DataRecipe
+from silo.shingles import words
+from training.config import AdmissionRecipe, CleaningRecipe, DataRecipe, DecontaminationRecipe
 from training.errors import BadOutput, BadRecipe, Diverged, NothingAdmitted
 from training.loop import build_model
 from training.pipeline import UNFINISHED_SUFFIX, train_checkpoint
@@ -75,6 +80,37 @@ def test_a_checkpoint_says_what_trained_it(checkpoint, documents, recipe):
     assert set(manifest.losses) == {"train", "validation", "validation_bits_per_byte"}
     assert all(math.isfinite(loss) for loss in manifest.losses.values())
     assert manifest.versions["torch"] == torch.__version__
+
+
+def test_the_manifest_points_to_the_card_and_the_lists(checkpoint, documents):
+    manifest = verify_checkpoint(checkpoint)
+    for name in (PAGE_NAME, CROISSANT_NAME, TRAINED_ON_NAME, HELD_OUT_NAME, REFUSED_NAME):
+        assert manifest.files[name] == file_digest(checkpoint / name)
+    refused = [row for _, row in read_jsonl(checkpoint / REFUSED_NAME)]
+    assert [(row["id"], row["reason"]) for row in refused] == [
+        ("planted", "HIGH_RISK: GPL-3.0-only: copyleft"),
+        ("unknown", "HIGH_RISK: no license: no license is stated"),
+    ]
+    assert not any(SECRET in (checkpoint / name).read_text() for name in (PAGE_NAME, CROISSANT_NAME))
+    texts = {document.id: document.text for document in documents}
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    for document in read_training_documents(checkpoint / TRAINED_ON_NAME):
+        assert document.n_bytes == len(texts[document.id].encode())
+        assert document.n_tokens == len(tokenizer(texts[document.id])["input_ids"])
+
+
+def test_text_of_an_evaluation_does_not_train(recipe, documents, data, tmp_path):
+    leaked = documents[0]
+    # Case and line breaks of its own, so that the words and not the bytes are what is compared.
+    write_documents(tmp_path / "held.jsonl", [Document("test/1", " ".join(words(leaked.text)).upper())])
+    careful = dataclasses.replace(recipe, decontamination=DecontaminationRecipe((str(tmp_path / "held.jsonl"),)))
+    out = tmp_path / "out"
+    manifest = train_checkpoint(careful, data=data, out=out)
+    assert manifest.refused[f"contamination: repeats {tmp_path / 'held.jsonl'}"] == 1
+    parts = [d.id for name in (TRAINED_ON_NAME, HELD_OUT_NAME) for d in read_training_documents(out / name)]
+    assert len(parts) == 39
+    assert leaked.id not in parts
+    assert "python manual" in (out / PAGE_NAME).read_text().split("## Overlap with evaluations")[1]
 
 
 def test_the_planted_documents_reach_nothing(checkpoint, recipe, data, tmp_path):
@@ -228,7 +264,8 @@ def test_another_seed_gives_another_model(checkpoint, with_loop, data, tmp_path)
 
 
 def test_text_that_states_no_license_has_the_one_that_the_recipe_gives_it(recipe, tmp_path):
-    write_documents(tmp_path / "texts.jsonl", [Document(str(n), f"Text number {n}. " * 20) for n in range(30)])
+    pages = [f"{' '.join(f'word{m % n}' for m in range(99))}." for n in range(50, 80)]
+    write_documents(tmp_path / "texts.jsonl", [Document(str(n), page) for n, page in enumerate(pages)])
     licensed = dataclasses.replace(recipe, data=(DataRecipe("texts.jsonl", license="CC0-1.0"),))
     manifest = train_checkpoint(licensed, data=tmp_path, out=tmp_path / "out")
     assert set(manifest.admitted) == {"PD"}
@@ -242,8 +279,9 @@ def test_nothing_admitted_says_what_was_refused_and_why(recipe, data, tmp_path):
 
 def test_too_little_text_is_an_error_before_any_step(recipe, tmp_path):
     write_documents(tmp_path / "texts.jsonl", [Document("a", "Short.", "MIT")])
+    any_length = dataclasses.replace(recipe, cleaning=CleaningRecipe(min_characters=0))
     with pytest.raises(NothingAdmitted, match="a window needs 33"):
-        train_checkpoint(recipe, data=tmp_path, out=tmp_path / "out")
+        train_checkpoint(any_length, data=tmp_path, out=tmp_path / "out")
 
 
 def test_without_held_out_text_there_is_no_validation_loss(recipe, data, tmp_path):
@@ -310,9 +348,9 @@ def test_a_tokenizer_comes_from_another_checkpoint_with_the_list_of_what_trained
 
 def test_a_baseline_trains_on_high_risk_text_and_is_good_for_nothing_but_measuring(recipe, split, tmp_path):
     admission = AdmissionRecipe(("PD", "SW", "BY", "HIGH_RISK"), validation_share=0.1, baseline="the gap to close")
-    recipe = dataclasses.replace(
-        recipe, admission=admission, data=(DataRecipe("texts.jsonl"), DataRecipe("high.jsonl"))
-    )
+    as_it_is = CleaningRecipe(max_repeated_run_share=1.0)
+    data = (DataRecipe("texts.jsonl"), DataRecipe("high.jsonl"))
+    recipe = dataclasses.replace(recipe, admission=admission, cleaning=as_it_is, data=data)
     out = tmp_path / "all"
     assert train_checkpoint(recipe, data=split, out=out).admitted["HIGH_RISK"] == 2
     with pytest.raises(BadCheckpoint, match=r"as a baseline \(the gap to close\)"):
