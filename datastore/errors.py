@@ -8,6 +8,11 @@
     ├── UnknownDocument        no document of that id was ever in this store
     ├── BadArrays              keys, tokens or spans of the wrong shape, type or range
     ├── WriterBusy             another process is writing to this store
+    ├── UnknownRequest         no opt-out request of that id
+    ├── RequestConflict        a request is in a state, or has a body, that does not allow what is asked
+    ├── ProofRefused           a proof of ownership does not show what it should
+    │   └── BadHost            a host that no proof of control is asked of
+    ├── QuotaExceeded          too many documents would be hidden without a proof of ownership
     └── VerificationFailed     a receipt, signature or store does not show what it should
 
 Each message says what was expected, what arrived, and what to do next.
@@ -44,6 +49,26 @@ class BadArrays(DatastoreError):
 
 class WriterBusy(DatastoreError):
     """Another process is writing to this store."""
+
+
+class UnknownRequest(DatastoreError):
+    """No opt-out request of that id."""
+
+
+class RequestConflict(DatastoreError):
+    """A request is in a state, or has a body, that does not allow what is asked."""
+
+
+class ProofRefused(DatastoreError):
+    """A proof of ownership does not show what it should."""
+
+
+class BadHost(ProofRefused):
+    """A host that no proof of control is asked of."""
+
+
+class QuotaExceeded(DatastoreError):
+    """Too many documents would be hidden without a proof of ownership."""
 
 
 class VerificationFailed(DatastoreError):
