@@ -13,15 +13,18 @@ import signal
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
 import numpy as np
 
-from datastore import verification, writer  # noqa: F401
+from datastore import requests, verification, writer  # noqa: F401
 from datastore.compaction import compact
 from datastore.optout import opt_out
+from datastore.ownership import Possession
 from datastore.records import DocumentFacts
+from datastore.request_states import State
 from datastore.store import Datastore
 
 TOUCHING = set("fsync rename replace unlink rmdir mkdir open write writelines tofile execute commit flock".split())
@@ -54,6 +57,13 @@ def act(action: str, path: Path, begin, say) -> None:
         say(opt_out(store, "doc-3", now=lattice.NOON).to_json())
     elif action == "compact":
         compact(store)
+    elif action == "hide":
+        (request,) = requests.requests(store)
+        proof = Possession(documents(3, 4)[0].text)
+        requests.prove(store, request.id, proof, now=lattice.NOON, requester="someone")
+    elif action in ("accepted", "rejected"):
+        (request,) = requests.requests(store)
+        say(asdict(requests.decide(store, request.id, State(action), now=lattice.NOON)))
     return None
 
 
