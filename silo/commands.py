@@ -179,12 +179,16 @@ def _add(store: "Datastore", lm: "LanguageModel", locations: list[str], license:
     from datastore.writer import add as add_documents
     from silo.corpora import read_documents
     from silo.encoding import encode_document, facts_of
+    from silo.preferences import preference
 
     refused: list[tuple[str, str]] = []
 
     def encoded() -> Iterator["EncodedDocument"]:
         for document in _shown(d for location in locations for d in read_documents(location, license=license)):
-            if reason := barred(store, facts_of(document), document.text):  # before it costs a pass of the LM
+            said = preference(document)
+            if not said.allowed:
+                refused.append((document.id, said.reason))
+            elif reason := barred(store, facts_of(document), document.text):  # before it costs a pass of the LM
                 refused.append((document.id, reason))
             else:
                 yield encode_document(lm, document)
