@@ -166,7 +166,7 @@ def decide(store: Datastore, id: str, decision: State, *, now: datetime, note: s
     else:
         with store.catalog.note() as connection:
             row = _row(connection, id)
-            if row["state"] == State.PROVISIONAL:
+            if row["state"] == State.PROVISIONAL and decision is State.REJECTED:
                 raise RequestConflict(f"request {id} was just made provisional. Look at it, and decide again.")
             _step(connection, row, decision, now, note=note)
     return request(store, id)

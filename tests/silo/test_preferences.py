@@ -1,5 +1,8 @@
 """Publishers' machine-readable signals, in tables: what reserves a text, what does not, and what is no signal."""
 
+import json
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -151,8 +154,6 @@ def test_a_pattern_matches_as_the_rfc_says(pattern):
 
 @given(st.text(alphabet="ab*$/", max_size=12), st.text(alphabet="ab/", max_size=12))
 def test_patterns_match_as_a_regular_expression_made_of_them(pattern, path):
-    import re
-
     anchored = pattern.endswith("$")
     body = pattern.removesuffix("$") if anchored else pattern
     expression = ".*".join(re.escape(part) for part in body.split("*")) + ("$" if anchored else "")
@@ -172,3 +173,35 @@ def test_allow_wins_between_patterns_of_one_length():
 def test_no_text_of_a_robots_file_or_url_stops_the_reading(text, url):
     preference(Document("a", "text", url=url, metadata={"robots": text, "tdmrep": text, "headers": {text: text}}))
     assert path_of(url)
+
+
+def test_build_and_add_refuse_reserved_documents_and_list_them_with_the_reason(
+    llama, manual, tmp_path, monkeypatch, capsys
+):
+    from datastore.store import Datastore
+    from silo.commands import add, build
+    from silo.lm import LanguageModel
+
+    monkeypatch.setattr(LanguageModel, "load", lambda *_: llama)
+
+    def written(name: str, first: int, license: str = "", **metadata: object) -> str:  # noqa: A002
+        texts = [page.text for page in manual(first, first + 2, "PSF-2.0")]
+        rows = [{"id": f"page-{first}", "text": texts[0], "license": license}]
+        rows += [{"id": f"page-{first + 1}", "text": texts[1], "license": license, "metadata": metadata}]
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return str(tmp_path / name)
+
+    licensed = written("licensed.jsonl", 10, "PSF-2.0")
+    path, model = tmp_path / "store", str(tmp_path)
+    build(path, model, [written("a.jsonl", 0, headers={"tdm-reservation": "1"})], [licensed], lists=2)
+    assert "refused page-1: its publisher reserves it (TDMRep): header tdm-reservation: 1" in _lines(capsys)
+    add(path, model, [written("b.jsonl", 2, robots="User-agent: GPTBot\nDisallow: /")])
+    barred = "its publisher reserves it (robots.txt): robots.txt bars GPTBot: Disallow: /"
+    assert f"refused page-3: {barred}" in _lines(capsys)
+    add(path, model, [written("c.jsonl", 4, headers={"tdm-reservation": "0"})])
+    stored = [document.facts.id for document in Datastore.open(path).documents()]
+    assert stored == [f"page-{n}" for n in (0, 2, 4, 5)], "the last is the control: a signal that reserves nothing"
+
+
+def _lines(capsys) -> list[str]:
+    return capsys.readouterr().out.splitlines()
