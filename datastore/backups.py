@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, RowMapping, select
 
 from datastore import backup_keys, catalog
-from datastore.catalog import ERASED, LIVE, WIPED
+from datastore.catalog import ERASED, HIDDEN, LIVE, WIPED
 from datastore.errors import CorruptDatastore, DatastoreError
 from datastore.fields import read_fields
 from datastore.files import TEMPORARY_PREFIX, canonical_json, checksums, publish_folder, remove_leftovers, write_bytes
@@ -259,7 +259,9 @@ class _Entries:
 
 
 def _live(connection: Connection) -> list[RowMapping]:
-    query = select(catalog.documents).where(catalog.documents.c.state == LIVE).order_by(catalog.documents.c.number)
+    """The documents that a snapshot keeps: those in service, and those that are hidden and may come back."""
+    here = catalog.documents.c.state.in_((LIVE, HIDDEN))
+    query = select(catalog.documents).where(here).order_by(catalog.documents.c.number)
     return list(connection.execute(query).mappings())
 
 
@@ -272,7 +274,8 @@ def _records(connection: Connection) -> dict[str, list[dict[str, Any]]]:
         found = [dict(row) for row in connection.execute(select(table)).mappings()]
         if table is catalog.documents:
             gone = {"state": ERASED, "segment": None, **WIPED}
-            found = [row | gone for row in found if row["state"] != LIVE]
+            rows[HIDDEN] = [{"number": row["number"]} for row in found if row["state"] == HIDDEN]
+            found = [row | gone for row in found if row["state"] not in (LIVE, HIDDEN)]
         rows[table.name] = found
     return rows
 

@@ -43,9 +43,10 @@ from datastore.journal import Journal, lost_leaves
 from datastore.key_chain import KeyChain
 from datastore.receipts import Receipt, edge_of, receipt_from_json
 from datastore.records import DocumentFacts
+from datastore.request_tables import schema as request_schema
 
 FILE_NAME = "catalog.sqlite"
-LIVE, REMOVED, ERASED = "live", "removed", "erased"
+LIVE, HIDDEN, REMOVED, ERASED = "live", "hidden", "removed", "erased"
 WIPED = dict.fromkeys(("license", "source", "title", "owner", "url"), "") | {"metadata": "{}"}
 """What is left of a document's facts once it is erased."""
 
@@ -80,6 +81,7 @@ documents = Table(
     ),
     Column("state", String, nullable=False),
     Column("removed_epoch", Integer, nullable=True),
+    Column("released_epoch", Integer, nullable=True, index=True),  # see ``hiding``
     Column("segment", String, nullable=True, index=True),
     Column("ordinal", Integer, nullable=False),
     Column("n_positions", Integer, nullable=False),
@@ -155,6 +157,7 @@ class Catalog:
         engine = _engine(folder / FILE_NAME, "BEGIN IMMEDIATE")
         with engine.begin() as connection:
             _schema.create_all(connection)
+            request_schema.create_all(connection)
             connection.execute(state.insert().values(id=1, epoch=0, next_segment=1))
         engine.dispose()
 
@@ -183,6 +186,12 @@ class Catalog:
                 yield connection
                 connection.execute(update(state).values(epoch=state.c.epoch + 1))
             self._give_to_journal()
+
+    @contextmanager
+    def note(self) -> Iterator[Connection]:
+        """One durable transaction about what no answer depends on: the epoch stays, and readers keep what they know."""
+        with self._writer.begin() as connection:
+            yield connection
 
     def epoch(self) -> int:
         """How many changes were committed since the store was made."""
@@ -242,7 +251,7 @@ class Catalog:
 
 def tables() -> list[Table]:
     """Every table of a catalog, each after those that it refers to."""
-    return list(_schema.sorted_tables)
+    return [*_schema.sorted_tables, *request_schema.sorted_tables]
 
 
 def epoch_of(connection: Connection) -> int:
@@ -287,7 +296,7 @@ def commitments(connection: Connection) -> list[str]:
 
 def record_opt_out(connection: Connection, receipt: Receipt) -> None:
     """Take the document of ``receipt`` out of service, bar its id and digest, and append its leaf to the log."""
-    is_live = (documents.c.id == receipt.document) & (documents.c.state == LIVE)
+    is_live = (documents.c.id == receipt.document) & documents.c.state.in_((LIVE, HIDDEN))
     epoch = epoch_of(connection) + 1
     connection.execute(update(documents).where(is_live).values(state=REMOVED, removed_epoch=epoch))
     connection.execute(optouts.insert().values(**_opt_out_columns(receipt)))
@@ -374,7 +383,7 @@ def _see_union(connection: Any, lost: Sequence[Receipt]) -> None:
     rows = [_opt_out_columns(receipt) | {"commitment": receipt.commitment} for receipt in lost]
     connection.executemany("INSERT INTO lost VALUES (:number, :document, :digest, :receipt, :commitment)", rows)
     same = ", ".join(column.name for column in documents.c if column.name not in ("state", "removed_epoch"))
-    is_lost = f"state = '{LIVE}' AND id IN (SELECT document FROM lost)"
+    is_lost = f"state IN ('{LIVE}', '{HIDDEN}') AND id IN (SELECT document FROM lost)"
     connection.execute(
         f"CREATE TEMP VIEW documents AS SELECT {same}, CASE WHEN {is_lost} THEN '{REMOVED}' ELSE state END AS state, "
         f"CASE WHEN {is_lost} THEN (SELECT epoch FROM main.state) ELSE removed_epoch END AS removed_epoch "

@@ -98,10 +98,14 @@ def log(
 def recover(store: Store) -> None:
     """Write to catalog and journal what only the other has, after a crash or where the catalog is an older copy."""
     from datastore.optout import recover as recover_store
+    from datastore.requests import resume
     from datastore.store import Datastore
 
-    done = recover_store(Datastore.open(store))
+    opened = Datastore.open(store)
+    done = recover_store(opened)
     print(f"{done.n_from_journal:,} opt-outs written to the catalog, {done.n_from_catalog:,} to the journal")
+    for one in resume(opened, now=datetime.now(UTC)):
+        print(f"accepted: request {one.id} for {one.document}, which a crash had kept from being carried out")
 
 
 def verify(

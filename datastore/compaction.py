@@ -1,9 +1,9 @@
 """Compaction: the bytes of removed documents go, and what stays is as if they had never come.
 
-Live documents are laid out again in the order of ingestion, cut into segments as a store built from scratch
-would be, and copied list by list, so every file equals, byte for byte, the one that a build without the
-removed documents writes. Segments that would come out the same are kept. The change is published in one
-transaction; then the old files go, and the catalog's own free pages and log are cleared.
+Live documents, and hidden ones, which may come back, are laid out again in the order of ingestion, cut into
+segments as a store built from scratch would be, and copied list by list, so every file equals, byte for byte, the
+one that a build without the removed documents writes. Segments that would come out the same are kept. The change is
+published in one transaction; then the old files go, and the catalog's own free pages and log are cleared.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from sqlalchemy import delete, select, update
 
 from datastore import backup_keys, catalog
-from datastore.catalog import ERASED, LIVE, REMOVED, WIPED
+from datastore.catalog import ERASED, HIDDEN, LIVE, REMOVED, WIPED
 from datastore.errors import WriterBusy
 from datastore.rotation import destroy_retired_keys
 from datastore.segments import Segment, WrittenSegment, copy_segment, cut
@@ -36,7 +36,7 @@ class Compacted:
 
 @dataclass(frozen=True)
 class _Kept:
-    """A live document and where it lies."""
+    """A document that stays and where it lies."""
 
     number: int
     segment: str
@@ -60,7 +60,7 @@ def compact(store: Datastore, *, patience: float = 30.0) -> Compacted:
             }
             d = catalog.documents.c
             query = select(d.number, d.segment, d.ordinal, d.n_positions).order_by(d.number)
-            kept = [_Kept(*row) for row in connection.execute(query.where(d.state == LIVE))]
+            kept = [_Kept(*row) for row in connection.execute(query.where(d.state.in_((LIVE, HIDDEN))))]
             removed = list(connection.execute(select(d.number).where(d.state == REMOVED)).scalars())
         layout = [kept[a:b] for a, b in cut([k.n_positions for k in kept], store.manifest.max_segment_positions)]
         names, n_same = list(sizes), _n_unchanged(layout, sizes)

@@ -9,6 +9,11 @@
     ├── BadArrays              keys, tokens or spans of the wrong shape, type or range
     ├── WriterBusy             another process is writing to this store
     ├── ReaderFenced           an opt-out did not wait longer for this step; its result is not to be used
+    ├── UnknownRequest         no opt-out request of that id
+    ├── RequestConflict        a request is in a state, or has a body, that does not allow what is asked
+    ├── ProofRefused           a proof of ownership does not show what it should
+    │   └── BadHost            a host that no proof of control is asked of
+    ├── QuotaExceeded          too many documents would be hidden without a proof of ownership
     └── VerificationFailed     a receipt, signature or store does not show what it should
 
 Each message says what was expected, what arrived, and what to do next.
@@ -49,6 +54,26 @@ class WriterBusy(DatastoreError):
 
 class ReaderFenced(DatastoreError):
     """An opt-out did not wait longer for this step; its result is not to be used."""
+
+
+class UnknownRequest(DatastoreError):
+    """No opt-out request of that id."""
+
+
+class RequestConflict(DatastoreError):
+    """A request is in a state, or has a body, that does not allow what is asked."""
+
+
+class ProofRefused(DatastoreError):
+    """A proof of ownership does not show what it should."""
+
+
+class BadHost(ProofRefused):
+    """A host that no proof of control is asked of."""
+
+
+class QuotaExceeded(DatastoreError):
+    """Too many documents would be hidden without a proof of ownership."""
 
 
 class VerificationFailed(DatastoreError):

@@ -179,6 +179,7 @@ class StoredDocument:
 
     facts: DocumentFacts
     state: str
-    """``live``; ``removed``: no longer served; ``erased``: its bytes are gone too."""
+    """``live``; ``hidden``: not served while a request is reviewed; ``removed``: no longer served; ``erased``: its
+    bytes are gone too."""
     n_entries: int
     n_sentences: int

@@ -34,7 +34,7 @@ from datastore.backups import (
     read_backup,
     unpacked,
 )
-from datastore.catalog import ERASED, LIVE, WIPED, Catalog
+from datastore.catalog import ERASED, HIDDEN, LIVE, WIPED, Catalog
 from datastore.errors import CorruptDatastore, DatastoreError, VerificationFailed
 from datastore.files import TEMPORARY_PREFIX, check_files, locked, publish_folder
 from datastore.heads import TreeHead, check_head
@@ -335,11 +335,13 @@ def _fill(
     connection.execute(update(catalog.state).values(epoch=epoch, next_segment=records["state"][0]["next_segment"]))
     gone = {"state": ERASED, "segment": None, "removed_epoch": epoch + 1, "ordinal": 0, **WIPED}
     rows = [*records["documents"], *(_row(document) | gone for document in known if document.marks is not None)]
+    hidden = {row["number"] for row in records[HIDDEN]}
     for segment, documents in written:
         record_segment(connection, segment)
         for ordinal, document in enumerate(documents):
-            place = {"state": LIVE, "removed_epoch": None, "segment": segment.name, "ordinal": ordinal}
-            rows.append(_row(document) | place)
+            is_hidden = document.blob.number in hidden
+            service = {"state": HIDDEN if is_hidden else LIVE, "removed_epoch": epoch + 1 if is_hidden else None}
+            rows.append(_row(document) | service | {"segment": segment.name, "ordinal": ordinal})
     if rows:
         connection.execute(catalog.documents.insert(), rows)
     mentioned = {row["id"] for row in rows}

@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, RowMapping, func, select
 
 from datastore import catalog
-from datastore.catalog import LIVE, REMOVED, Catalog
+from datastore.catalog import HIDDEN, LIVE, REMOVED, Catalog
 from datastore.errors import BadArrays, CorruptDatastore, ReaderFenced, UnknownDocument
 from datastore.files import check_files, load_array
+from datastore.hiding import is_any_released_since
 from datastore.manifest import Manifest, read_manifest
 from datastore.ngrams import Sequences
 from datastore.passages import PassageSettings
@@ -229,7 +230,7 @@ class Datastore:
         return _stored(row)
 
     def documents(self, state: str | None = None) -> Iterator[StoredDocument]:
-        """All documents in the order of ingestion, or those of one state (``live``, ``removed``, ``erased``)."""
+        """All documents in the order of ingestion, or those of one state, as ``StoredDocument.state`` names them."""
         query = select(catalog.documents).order_by(catalog.documents.c.number)
         with self.catalog.read() as connection:
             rows = connection.execute(query if state is None else query.where(catalog.documents.c.state == state))
@@ -318,6 +319,8 @@ class Datastore:
                     return old
                 listed = connection.execute(select(catalog.segments).order_by(catalog.segments.c.number)).all()
                 is_same_layout = old is not None and old.layout == tuple(row.name for row in listed)
+                if old is not None and is_any_released_since(connection, old.epoch):
+                    is_same_layout = False  # masks only lose entries, and one that was hidden came back
                 since = old.epoch if old is not None and is_same_layout else 0
                 gone = _removed_since(connection, since)
             if old is not None and is_same_layout:
@@ -406,9 +409,9 @@ def _stored(row: RowMapping) -> StoredDocument:
 
 
 def _removed_since(connection: Connection, epoch: int) -> list[tuple[str, int]]:
-    """(segment, ordinal) of the documents that were removed after ``epoch`` and whose bytes are still there."""
+    """(segment, ordinal) of the documents that went out of service after ``epoch`` and whose bytes are still there."""
     query = select(catalog.documents.c.segment, catalog.documents.c.ordinal).where(
-        catalog.documents.c.state == REMOVED, catalog.documents.c.removed_epoch > epoch
+        catalog.documents.c.state.in_((REMOVED, HIDDEN)), catalog.documents.c.removed_epoch > epoch
     )
     return [(row.segment, row.ordinal) for row in connection.execute(query)]
 

@@ -213,6 +213,7 @@ def _add(
     from silo.corpora import read_documents
     from silo.encoding import encode_document, facts_of, with_passage_vectors
     from silo.overlap import contaminated, read_evaluations
+    from silo.preferences import preference
 
     max_tokens = store.passage_settings.max_tokens
     held_apart = list(read_evaluations(evaluations))
@@ -220,7 +221,10 @@ def _add(
 
     def encoded() -> Iterator["EncodedDocument"]:
         for document in _shown(d for location in locations for d in read_documents(location, license=license)):
-            if reason := barred(store, facts_of(document), document.text):  # before it costs a pass of the LM
+            said = preference(document)
+            if not said.allowed:
+                refused.append((document.id, said.reason))
+            elif reason := barred(store, facts_of(document), document.text):  # before it costs a pass of the LM
                 refused.append((document.id, reason))
             elif leak := contaminated(document.text, held_apart):
                 refused.append((document.id, str(leak)))

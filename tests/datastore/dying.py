@@ -13,16 +13,19 @@ import signal
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
 import numpy as np
 
-from datastore import verification, writer  # noqa: F401
+from datastore import requests, verification, writer  # noqa: F401
 from datastore.backups import take_snapshot
 from datastore.compaction import compact
 from datastore.optout import opt_out
+from datastore.ownership import Possession
 from datastore.records import DocumentFacts
+from datastore.request_states import State
 from datastore.restore import restore
 from datastore.rotation import rotate_key
 from datastore.store import Datastore
@@ -65,6 +68,13 @@ def act(action: str, path: Path, begin, say) -> None:
         take_snapshot(store, path.with_name("snapshot"), now=lattice.NOON, keys_copy=path.with_name("keys"))
     elif action == "rotate":
         rotate_key(store, now=lattice.NOON)
+    elif action == "hide":
+        (request,) = requests.requests(store)
+        proof = Possession(documents(3, 4)[0].text)
+        requests.prove(store, request.id, proof, now=lattice.NOON, requester="someone")
+    elif action in ("accepted", "rejected"):
+        (request,) = requests.requests(store)
+        say(asdict(requests.decide(store, request.id, State(action), now=lattice.NOON)))
     return None
 
 

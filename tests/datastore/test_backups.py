@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from datastore import backup_keys
+from datastore import backup_keys, requests
 from datastore.backups import DOCUMENTS, INDEX, take_snapshot
 from datastore.compaction import compact
 from datastore.errors import CorruptDatastore, DatastoreError, VerificationFailed
 from datastore.keyring import DOCUMENT, Keyring
 from datastore.optout import opt_out
+from datastore.ownership import Possession
 from datastore.public_log import signed_head
 from datastore.records import EncodedDocument
+from datastore.request_states import State
 from datastore.restore import restore
 from datastore.rotation import rotate_key
 from datastore.store import SEGMENTS, Datastore
@@ -377,3 +379,20 @@ def test_a_snapshot_after_a_rotation_and_one_before_it_are_both_restored(backed,
         assert done.store.manifest.public_key == store.manifest.public_key
         verify(done.store, receipt)
         assert opt_out(done.store, "secret-id-3", now=now).public_key == store.manifest.public_key
+
+
+def test_a_hidden_document_stays_hidden_through_a_restore_and_may_come_back(make_store, titled, answers, tmp_path, now):
+    store = make_store(titled)
+    shown = answers(store)
+    asked = requests.open_request(store, titled[3].facts.id, key="k", now=now)
+    requests.prove(store, asked.id, Possession(titled[3].text), now=now, requester="someone")
+    hidden = answers(store)
+    assert hidden != shown
+    take_snapshot(store, tmp_path / "snapshot", now=now, keys_copy=tmp_path / "keys")
+    done = restore(
+        tmp_path / "snapshot", tmp_path / "restored", keys=tmp_path / "keys", head=signed_head(store, now=now)
+    )
+    assert answers(done.store) == hidden
+    assert requests.requests(done.store)[0].state is State.PROVISIONAL
+    requests.decide(done.store, asked.id, State.REJECTED, now=now)
+    assert answers(done.store) == shown

@@ -12,8 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from datastore import requests as asked
 from datastore.optout import opt_out
+from datastore.ownership import Possession
+from datastore.rationing import Quota
 from datastore.receipts import check_receipt, parse_receipt
+from datastore.request_states import State
 from datastore.store import Datastore
 from silo.cli import main
 
@@ -269,3 +273,40 @@ def test_in_a_process_of_its_own_an_unknown_document_is_status_2_and_a_line(path
     ran = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert (ran.returncode, ran.stdout, len(ran.stderr.splitlines())) == (2, "", 1)
     assert ran.stderr.startswith("silo: no document 'nobody' was ever in this store")
+
+
+def test_a_reviewer_lists_requests_and_decides(silo, path, documents, tmp_path, now):
+    store = Datastore.open(path)
+    ids = [asked.open_request(store, f"doc-{i}", key=str(i), now=now).id for i in (2, 4)]
+    for i, id_ in zip((2, 4), ids, strict=True):
+        asked.prove(store, id_, Possession(documents[i].text), now=now, requester="a", quota=Quota(9, 1.0))
+    status, out, _ = silo("datastore", "requests", path)
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert status == 0
+    assert [[row[0], row[1], row[2], row[4]] for row in rows] == [
+        [id_, "provisional", "possession", f"doc-{i}"] for i, id_ in zip((2, 4), ids, strict=True)
+    ]
+    receipt = tmp_path / "receipt.json"
+    status, out, _ = silo("datastore", "accept", ids[0], "--store", path, "--receipt", receipt)
+    assert (status, out.splitlines()[0]) == (0, f"accepted: request {ids[0]} for doc-2, which is removed")
+    check_receipt(parse_receipt(receipt.read_bytes()))
+    status, _, complaint = silo("datastore", "dispute", ids[1], "--store", path)
+    assert status == 2 and "it can become: accepted, rejected" in complaint
+    status, out, _ = silo("datastore", "reject", ids[1], "--store", path, "--note", "not theirs")
+    assert (status, out) == (0, f"rejected: request {ids[1]} for doc-4, which is live\n")
+    _, out, _ = silo("datastore", "requests", path, "--state", "rejected")
+    assert [line.split("\t")[0] for line in out.splitlines()] == [ids[1]]
+
+
+def test_recover_carries_out_what_was_accepted_before_a_crash(silo, path, documents, now, monkeypatch):
+    store = Datastore.open(path)
+    id_ = asked.open_request(store, "doc-4", key="k", now=now).id
+    asked.prove(store, id_, Possession(documents[4].text), now=now, requester="a")
+    with monkeypatch.context() as patched, pytest.raises(TypeError):
+        patched.setattr(asked, "opt_out", None)
+        asked.decide(store, id_, State.ACCEPTED, now=now)
+    _, out, _ = silo("datastore", "requests", path)
+    assert "provisional (accepted, not yet in force)" in out
+    status, out, _ = silo("datastore", "recover", path)
+    assert status == 0 and f"accepted: request {id_} for doc-4" in out
+    assert Datastore.open(path).document("doc-4").state == "removed"

@@ -16,14 +16,17 @@ from pathlib import Path
 import pytest
 
 from datastore import backup_keys
+from datastore import requests as asked
 from datastore.backups import take_snapshot
 from datastore.catalog import FILE_NAME as CATALOG
 from datastore.compaction import compact
 from datastore.errors import VerificationFailed
 from datastore.keyring import DOCUMENT, Keyring
-from datastore.optout import opt_out
+from datastore.optout import given_receipt, opt_out
+from datastore.ownership import Possession
 from datastore.public_log import signed_head
 from datastore.receipts import check_receipt, receipt_from_json
+from datastore.request_states import State
 from datastore.restore import restore
 from datastore.rotation import rotate_key
 from datastore.store import Datastore
@@ -283,3 +286,58 @@ def test_a_kill_during_compaction_leaves_no_key_of_a_backup_that_the_next_one_do
         assert left[1] == 1 and backup_keys.n_keys(path, store.id, "doc-1") == 0, case
         store.close()
     assert outcomes == {0, 1}
+
+
+@pytest.fixture
+def requested(make_store, documents, now):
+    """A store with a request for one document, which is hidden if ``is_hidden``; closed, to be copied."""
+
+    def make(is_hidden: bool) -> Path:
+        store = make_store(documents)
+        id_ = asked.open_request(store, "doc-3", key="k", now=now).id
+        if is_hidden:
+            asked.prove(store, id_, Possession(documents[3].text), now=now, requester="someone")
+        assert store.catalog.checkpoint()
+        store.close()
+        return store.path
+
+    return make
+
+
+def test_a_kill_during_an_acceptance_neither_shows_it_early_nor_loses_it(
+    make_store, documents, answers, states, requested, deaths, now
+):
+    after = answers(make_store(documents[:3] + documents[4:]))
+    outcomes = set()
+    for case, path, told in deaths("accepted", requested(is_hidden=True)):
+        store = Datastore.open(path)
+        (request,) = asked.requests(store)
+        is_out = given_receipt(store, "doc-3") is not None
+        assert (request.state is State.ACCEPTED) == is_out, case
+        assert is_out or not told.get("receipt"), case
+        assert (states(store)["doc-3"], answers(store)) == ("removed" if is_out else "hidden", after), case
+        outcomes.add((bool(request.accepted_at), is_out))
+        resumed = asked.resume(store, now=now)
+        assert [one.state for one in resumed] == [State.ACCEPTED] * (bool(request.accepted_at) and not is_out), case
+        assert asked.decide(store, request.id, State.ACCEPTED, now=now).state is State.ACCEPTED, case
+        assert (states(store)["doc-3"], answers(store)) == ("removed", after), case
+        store.close()
+    assert outcomes == {(False, False), (True, False), (True, True)}, "before, between and after must all be met"
+
+
+@pytest.mark.parametrize(("action", "start", "end"), [("hide", "live", "hidden"), ("rejected", "hidden", "live")])
+def test_a_kill_while_a_document_is_hidden_or_given_back_leaves_request_and_document_of_one_mind(
+    make_store, documents, answers, states, requested, deaths, action, start, end
+):
+    answer = {"live": answers(make_store(documents)), "hidden": answers(make_store(documents[:3] + documents[4:]))}
+    shown = {"hide": (State.RECEIVED, State.PROVISIONAL), "rejected": (State.PROVISIONAL, State.REJECTED)}[action]
+    outcomes = set()
+    for case, path, _ in deaths(action, requested(is_hidden=start == "hidden")):
+        store = Datastore.open(path)
+        (request,) = asked.requests(store)
+        state = states(store)["doc-3"]
+        assert (state, request.state) in zip((start, end), shown, strict=True), case
+        assert answers(store) == answer[state], case
+        outcomes.add(state)
+        store.close()
+    assert outcomes == {start, end}
