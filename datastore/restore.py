@@ -358,4 +358,8 @@ def _fill(
 
 def _row(document: _Known) -> dict[str, Any]:
     numbers = {"number": document.blob.number, "n_positions": document.n_positions}
-    return dict(catalog.columns_of(document.facts)) | numbers | {"n_sentences": document.n_sentences}
+    return (
+        dict(catalog.columns_of(document.facts))
+        | numbers
+        | {"n_sentences": document.n_sentences, "released_epoch": None}
+    )

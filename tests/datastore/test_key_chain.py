@@ -19,7 +19,7 @@ from datastore.keyring import SIGNING, Keyring
 from datastore.log import root
 from datastore.optout import opt_out
 from datastore.public_log import growth_since, signed_head
-from datastore.receipts import check_in_log, check_receipt, sign_receipt
+from datastore.receipts import check_in_log, check_receipt, edge_of, sign_receipt
 from datastore.rotation import rotate_key
 from datastore.signing import FILE_NAME, NEXT_FILE_NAME, load_key, public_hex
 from datastore.store import Datastore
@@ -298,7 +298,7 @@ def test_a_journal_line_by_a_key_of_another_time_is_refused(rotated, now):
     old = load_pem_private_key(private, None)
     facts = {name: getattr(second, name) for name in ("store", "digest", "n_entries", "accepted_at")}
     facts |= {"document": "doc-5", "epoch": second.epoch + 1}
-    forged = sign_receipt(facts, "00" * 32, old, [first.commitment, second.commitment])
+    forged = sign_receipt(facts, "00" * 32, old, edge_of(second), 2)
     check_receipt(forged)
     with (store.path / "journal.jsonl").open("ab") as file:
         file.write(canonical_json(forged.to_json()) + b"\n")
