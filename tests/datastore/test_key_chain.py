@@ -292,7 +292,7 @@ def test_a_manifest_by_a_key_that_the_chain_does_not_lead_to_is_refused(rotated)
 
 def test_a_journal_line_by_a_key_of_another_time_is_refused(rotated, now):
     """Whoever finds the retired key cannot sign a log that is later than its time."""
-    store, first, second, private = rotated
+    store, _, second, private = rotated
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     old = load_pem_private_key(private, None)
