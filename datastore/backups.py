@@ -4,7 +4,7 @@ So a document leaves every copy of every snapshot, wherever they are, when its k
 compaction does with what it erases. ``restore`` is the way back; a snapshot that was only made proves nothing.
 
 ``manifest.json``, ``centroids.npy``, ``fitted-on.jsonl``  as in the store; of licensed text alone
-``documents.bin``   live documents, one encrypted blob after another: facts, and the pieces that a segment copies
+``documents.bin``   live and hidden documents, one encrypted blob after another: facts, and what a segment copies
 ``documents.json``  of each blob its number in order of ingestion, name of its key, offset, and bytes
 ``records.bin``     encrypted: log, receipts, suppressions, and what the catalog knows of documents that are out
 ``snapshot.json``   size and SHA-256 of the others, signed with the store's key
@@ -33,7 +33,7 @@ from sqlalchemy import Connection, RowMapping, select
 from datastore import backup_keys, catalog
 from datastore.catalog import ERASED, HIDDEN, LIVE, WIPED
 from datastore.errors import CorruptDatastore, DatastoreError
-from datastore.fields import read_fields
+from datastore.fields import read_fields, signed_bytes
 from datastore.files import TEMPORARY_PREFIX, canonical_json, checksums, publish_folder, remove_leftovers, write_bytes
 from datastore.heads import parse
 from datastore.keyring import Keyring
@@ -65,7 +65,7 @@ class Backup:
     epoch: int
     """Of the store, when it was taken."""
     n_documents: int
-    """Live then."""
+    """Live or hidden then."""
     log_size: int
     log_root: str
     """Of the log of opt-outs then, 64 hex digits."""
@@ -112,11 +112,11 @@ def take_snapshot(store: Datastore, folder: Path, *, now: datetime, keys_copy: P
         try:
             with store.catalog.read() as connection:
                 epoch = catalog.epoch_of(connection)
-                leaves = [bytes.fromhex(leaf) for leaf in catalog.commitments(connection)]
-                live = _live(connection)
+                leaves = catalog.leaves(connection)
+                kept = _kept(connection)
                 records = _records(connection)
-            ring = _ready_keys(store, [row["id"] for row in live], keys_copy)
-            _write_documents(store, temporary, live, ring)
+            ring = _ready_keys(store, [row["id"] for row in kept], keys_copy)
+            _write_documents(store, temporary, kept, ring)
             key = ring.records_key()
             data = canonical_json(records)
             write_bytes(temporary / RECORDS, encrypt(key.secret, data, store.id, RECORDS))
@@ -126,13 +126,13 @@ def take_snapshot(store: Datastore, folder: Path, *, now: datetime, keys_copy: P
                 store=store.id,
                 created_at=now.isoformat(),
                 epoch=epoch,
-                n_documents=len(live),
+                n_documents=len(kept),
                 log_size=len(leaves),
                 log_root=root(leaves).hex(),
                 files=checksums(temporary),
                 public_key=read_manifest(store.path).public_key,
             )
-            signed = asdict(facts) | {"signature": store.signing_key().sign(_message(facts)).hex()}
+            signed = asdict(facts) | {"signature": store.signing_key().sign(signed_bytes(asdict(facts))).hex()}
             write_bytes(temporary / FILE_NAME, canonical_json(signed))
             publish_folder(temporary, folder)
         finally:
@@ -155,7 +155,7 @@ def read_backup(folder: Path) -> Backup:
     kinds: dict[str, type] = {field.name: str for field in fields(Backup)}
     kinds |= dict.fromkeys(("epoch", "n_documents", "log_size"), int) | {"files": dict}
     backup = Backup(**read_fields(parse(path.read_bytes(), "snapshot's list of files"), kinds, "snapshot", FORMAT))
-    check_signature(backup.public_key, backup.signature, _message(backup), str(path))
+    check_signature(backup.public_key, backup.signature, signed_bytes(asdict(backup)), str(path))
     return backup
 
 
@@ -202,11 +202,11 @@ def _ready_keys(store: Datastore, documents: list[str], keys_copy: Path | None) 
     return ring
 
 
-def _write_documents(store: Datastore, folder: Path, live: list[RowMapping], ring: Keyring) -> None:
-    keys = ring.keys_for(row["id"] for row in live)
+def _write_documents(store: Datastore, folder: Path, kept: list[RowMapping], ring: Keyring) -> None:
+    keys = ring.keys_for(row["id"] for row in kept)
     index = []
     with (folder / DOCUMENTS).open("wb") as file:
-        for row, data in _packed(store, live):
+        for row, data in _packed(store, kept):
             key = keys[row["id"]]
             blob = encrypt(key.secret, data, store.id, row["number"])
             index.append({"number": row["number"], "key": key.name.hex(), "offset": file.tell(), "bytes": len(blob)})
@@ -214,10 +214,10 @@ def _write_documents(store: Datastore, folder: Path, live: list[RowMapping], rin
     write_bytes(folder / INDEX, canonical_json(index))
 
 
-def _packed(store: Datastore, live: list[RowMapping]) -> Iterator[tuple[RowMapping, bytes]]:
-    """Each document of ``live``, in order, with all that there is of it."""
+def _packed(store: Datastore, kept: list[RowMapping]) -> Iterator[tuple[RowMapping, bytes]]:
+    """Each document of ``kept``, in order, with all that there is of it."""
     name, held = "", None
-    for row in live:
+    for row in kept:
         if held is None or row["segment"] != name:
             name, held = row["segment"], _Entries(store.open_segment(row["segment"]))
         lists, codes = held.of(row["ordinal"])
@@ -258,7 +258,7 @@ class _Entries:
         return lists, np.array(rows, np.uint8).reshape(len(rows), width)
 
 
-def _live(connection: Connection) -> list[RowMapping]:
+def _kept(connection: Connection) -> list[RowMapping]:
     """The documents that a snapshot keeps: those in service, and those that are hidden and may come back."""
     here = catalog.documents.c.state.in_((LIVE, HIDDEN))
     query = select(catalog.documents).where(here).order_by(catalog.documents.c.number)
@@ -266,7 +266,7 @@ def _live(connection: Connection) -> list[RowMapping]:
 
 
 def _records(connection: Connection) -> dict[str, list[dict[str, Any]]]:
-    """The rows of every table, without segments, live documents, and what compaction wipes of the others."""
+    """The rows of every table, without segments, documents that are kept, and what compaction wipes of the others."""
     rows: dict[str, list[dict[str, Any]]] = {}
     for table in catalog.tables():
         if table is catalog.segments:
@@ -282,9 +282,3 @@ def _records(connection: Connection) -> dict[str, list[dict[str, Any]]]:
 
 def _place(store: str, place: int | str) -> bytes:
     return canonical_json([FORMAT, store, place])
-
-
-def _message(backup: Backup) -> bytes:
-    facts = asdict(backup)
-    del facts["signature"]
-    return canonical_json(facts)

@@ -294,6 +294,11 @@ def commitments(connection: Connection) -> list[str]:
     return list(connection.execute(select(log.c.commitment).order_by(log.c.leaf)).scalars())
 
 
+def leaves(connection: Connection) -> list[bytes]:
+    """As ``commitments``, each 32 bytes: what the Merkle tree is made of."""
+    return [bytes.fromhex(commitment) for commitment in commitments(connection)]
+
+
 def record_opt_out(connection: Connection, receipt: Receipt) -> None:
     """Take the document of ``receipt`` out of service, bar its id and digest, and append its leaf to the log."""
     is_live = (documents.c.id == receipt.document) & documents.c.state.in_((LIVE, HIDDEN))

@@ -1,12 +1,13 @@
-"""Reading a flat record from JSON strictly: the fields it has, of the types it has, and no others.
+"""Flat records in JSON: read strictly, the fields they have, of the types they have, and no others; and signed.
 
-Knows nothing of what the record says. What is signed has one reading, so nothing is guessed or left out.
+Knows nothing of what a record says. What is signed has one reading, so nothing is guessed or left out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from datastore.errors import VerificationFailed
+from datastore.files import canonical_json
 from datastore.records import is_text
 
 
@@ -30,6 +31,11 @@ def read_fields(value: object, kinds: Mapping[str, type], what: str, format: str
         if kind is str and not is_text(value[name]):
             raise VerificationFailed(f"the {what}'s {name} has half a character: {value[name]!r:.80}")
     return value
+
+
+def signed_bytes(fields: Mapping[str, Any], signatures: Collection[str] = ("signature",)) -> bytes:
+    """What the ``signatures`` of a record are over: the canonical JSON of its other fields."""
+    return canonical_json({name: value for name, value in fields.items() if name not in signatures})
 
 
 def hash_of(text: object, what: str) -> bytes:

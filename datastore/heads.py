@@ -14,8 +14,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from datastore.errors import VerificationFailed
-from datastore.fields import hash_of, hashes_of, read_fields
-from datastore.files import canonical_json
+from datastore.fields import hash_of, hashes_of, read_fields, signed_bytes
 from datastore.key_chain import KeyChain, chain_from_json, check_chain, check_signer
 from datastore.log import check_consistency, consistency_proof
 from datastore.signing import check_signature, public_hex
@@ -160,6 +159,4 @@ def _check_same_signer(old: TreeHead, new: TreeHead, chain: KeyChain | None) -> 
 
 
 def _message(head: TreeHead) -> bytes:
-    facts = head.to_json()
-    del facts["signature"]
-    return canonical_json(facts)
+    return signed_bytes(head.to_json())

@@ -14,8 +14,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from datastore.errors import VerificationFailed
-from datastore.fields import hash_of, read_fields
-from datastore.files import canonical_json
+from datastore.fields import hash_of, read_fields, signed_bytes
 from datastore.signing import check_signature, public_hex
 
 FORMAT = "silo-key-chain/1"
@@ -145,6 +144,4 @@ def check_signer(chain: KeyChain, public_key: str, log_size: int, log_root: str,
 
 
 def _message(rotation: Rotation) -> bytes:
-    facts = asdict(rotation)
-    del facts["old_signature"], facts["new_signature"]
-    return canonical_json(facts)
+    return signed_bytes(asdict(rotation), ("old_signature", "new_signature"))

@@ -81,9 +81,8 @@ class Keyring:
     @classmethod
     def create(cls, path: Path, store: str) -> "Keyring":
         """Write a new file with no document's key in it."""
-        write_bytes(
-            path, _header(store), mode=0o600
-        )  # no key goes through a temporary file, which a kill leaves behind
+        # Without a key: none goes through a temporary file, which a kill leaves behind.
+        write_bytes(path, _header(store), mode=0o600)
         return cls(path, store)
 
     @property

@@ -45,4 +45,4 @@ def check_kept(store: Datastore, receipt: Receipt) -> None:
 
 def _leaves(store: Datastore) -> list[bytes]:
     with store.catalog.read() as connection:
-        return [bytes.fromhex(leaf) for leaf in catalog.commitments(connection)]
+        return catalog.leaves(connection)

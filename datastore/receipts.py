@@ -15,7 +15,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from datastore.errors import VerificationFailed
-from datastore.fields import hash_of, hashes_of, read_fields
+from datastore.fields import hash_of, hashes_of, read_fields, signed_bytes
 from datastore.files import canonical_json
 from datastore.heads import Growth, TreeHead, check_growth, check_head, head_from_json, parse, sign_head
 from datastore.key_chain import KeyChain
@@ -146,6 +146,4 @@ _KINDS: dict[str, type] = {
 
 
 def _message(receipt: Receipt) -> bytes:
-    facts = receipt.to_json()
-    del facts["signature"]
-    return canonical_json(facts)
+    return signed_bytes(receipt.to_json())

@@ -59,7 +59,7 @@ class Restored:
 
     store: Datastore
     n_documents: int
-    """That are live in it."""
+    """That are live in it, or hidden."""
     opted_out: tuple[str, ...]
     """Documents of the snapshot that were opted out since and are not in the store."""
     n_without_key: int
@@ -357,9 +357,5 @@ def _fill(
 
 
 def _row(document: _Known) -> dict[str, Any]:
-    numbers = {"number": document.blob.number, "n_positions": document.n_positions}
-    return (
-        dict(catalog.columns_of(document.facts))
-        | numbers
-        | {"n_sentences": document.n_sentences, "released_epoch": None}
-    )
+    numbers = {name: getattr(document, name) for name in ("n_positions", "n_sentences")}
+    return {**catalog.columns_of(document.facts), **numbers, "number": document.blob.number, "released_epoch": None}

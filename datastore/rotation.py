@@ -35,7 +35,7 @@ def rotate_key(store: Datastore, *, now: datetime) -> tuple[Rotation, list[str]]
             destroy_retired_keys(store)
             manifest = read_manifest(store.path)
             old, new = load_key(store.path, manifest.public_key), Ed25519PrivateKey.generate()
-            leaves = [bytes.fromhex(leaf) for leaf in catalog.commitments(connection)]
+            leaves = catalog.leaves(connection)
             chain = sign_rotation(manifest.chain, old, new, log_size=len(leaves), log_root=root(leaves).hex(), now=now)
             write_key(store.path / NEXT_FILE_NAME, new)
             unreached = backup_keys.add_signing_key(store.path, store.id, new)

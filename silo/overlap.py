@@ -21,7 +21,7 @@ N = 13
 """Words in a run, by default."""
 MAX_SHARE = 0.1
 MAX_WORDS = 100
-"""What `silo datastore` goes by; a recipe names its own."""
+"""What `silo datastore` goes by, and a recipe that names none of its own."""
 
 
 @dataclass(frozen=True)

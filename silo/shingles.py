@@ -2,6 +2,9 @@
 
 Pure functions on text and arrays. A word is a run of letters, digits and underscores, its case folded; what
 stands between words does not count. The same text has the same numbers in every process.
+
+Not those of `datastore.fingerprints`, which training cannot reach, and which also sees through look-alike letters and
+invisible signs, as whoever hides a copy would use; here copies are honest and there are many more texts.
 """
 
 import functools

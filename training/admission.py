@@ -1,12 +1,13 @@
 """Which documents may train: the one gate between a corpus and the weights.
 
-Decides on the license, on what the text says of its own license, and on the publisher's signals; opens no file.
+Decides on the license and on what the text says of its own license; opens no file. Does not ask yet for a publisher's
+machine-readable signals (`silo.preferences`), which only the way into a datastore heeds.
 ``HIGH_RISK`` is refused unless the recipe is of a baseline, which says so for good, and each refusal keeps its reason.
 Everything after this module sees admitted documents only.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from silo.documents import Document
@@ -66,15 +67,20 @@ def decide(document: Document, recipe: AdmissionRecipe) -> Refusal | None:
         return None
     if found := contradiction(document.text, decision.risk):
         return Refusal.of(document, f"its text contradicts its label: {found.name}: {found.reason}", found.quote)
-    # A publisher's machine-readable refusal (TDMRep, AIPREF, X-Robots-Tag in the document's metadata) belongs
-    # here: one more question to a pure function of `silo.preferences`, one more `Refusal.of`.
     return None
 
 
 def admit(documents: Iterable[Document], recipe: AdmissionRecipe, tally: Tally) -> Iterator[Document]:
     """The documents that pass the gate, in order; ``tally`` counts both kinds."""
+    return passing(documents, lambda document: decide(document, recipe), tally)
+
+
+def passing(
+    documents: Iterable[Document], refusal_of: Callable[[Document], Refusal | None], tally: Tally
+) -> Iterator[Document]:
+    """The documents with text that ``refusal_of`` has nothing against, in order; ``tally`` counts all kinds."""
     for document in documents:
-        if refusal := decide(document, recipe):
+        if refusal := refusal_of(document):
             tally.refuse(refusal)
         elif not document.text.strip():
             tally.n_empty += 1

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from silo import overlap
 from silo.licenses import PERMISSIVE, RiskClass
 from training.errors import BadRecipe
 
@@ -103,11 +104,11 @@ class DecontaminationRecipe:
 
     evaluations: tuple[str, ...] = ()
     """Locations of evaluation text, as in ``data``. It trains nothing."""
-    n: int = 13
+    n: int = overlap.N
     """Words in a run."""
-    max_share: float = 0.1
+    max_share: float = overlap.MAX_SHARE
     """Of a document's runs, those that occur in one evaluation."""
-    max_words: int = 100
+    max_words: int = overlap.MAX_WORDS
     """Length of one passage that occurs there."""
 
     def __post_init__(self) -> None:

@@ -5,8 +5,8 @@ threshold (Broder 1997; Lee et al. 2022). Candidates come from locality-sensitiv
 compared, so a chance collision of a band costs time and no document. One instance sees all domains, so a copy
 in another domain is found; the first in order stays. Deterministic: the hashes have fixed seeds.
 
-Why the bands are ours: rensa sketches prehashed runs some sixty times faster than byte strings, but its own
-index takes no such sketch one document at a time. About 4 kB of memory for each document that stays.
+Why the bands are ours: rensa sketches runs that are hashed already, but its own index takes no such sketch one document
+at a time. Each document that stays takes memory for its 256 numbers and its 32 bands.
 """
 
 import hashlib

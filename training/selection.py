@@ -8,9 +8,8 @@ first that is left stays.
 from collections.abc import Iterable, Iterator, Sequence
 
 from silo.documents import Document
-from silo.licenses import classify
 from silo.overlap import Evaluation, contaminated
-from training.admission import Refusal, Tally, decide
+from training.admission import Refusal, Tally, decide, passing
 from training.cleaning import fault
 from training.config import Recipe
 from training.dedup import Duplicates
@@ -21,14 +20,7 @@ def select(
 ) -> Iterator[Document]:
     """The documents that train or validate, in order; ``tally`` keeps count and the list of refusals."""
     duplicates = Duplicates(recipe.deduplication)
-    for document in documents:
-        if not document.text.strip() and decide(document, recipe.admission) is None:
-            tally.n_empty += 1
-        elif refusal := _refusal(document, recipe, evaluations, duplicates):
-            tally.refuse(refusal)
-        else:
-            tally.admitted[str(classify(document.license).risk)] += 1
-            yield document
+    return passing(documents, lambda document: _refusal(document, recipe, evaluations, duplicates), tally)
 
 
 def _refusal(
@@ -36,6 +28,8 @@ def _refusal(
 ) -> Refusal | None:
     if refusal := decide(document, recipe.admission):
         return refusal
+    if not document.text.strip():
+        return None  # counted apart, as text that has nothing to learn
     if found := fault(document.text, recipe.cleaning):
         return Refusal.of(document, found)
     limits = recipe.decontamination

@@ -61,19 +61,16 @@ def token_logprobs(lm: LanguageModel, tokens: Int[np.ndarray, " n"]) -> Float[np
     Each is predicted from the first window that holds it, so all but those of the first window see at least half a
     window of what precedes them.
     """
-    sequence = np.concatenate([[lm.opening], tokens[:-1]]).astype(np.int64)
-    length = len(sequence)
-    window = min(lm.context_length, length)
-    found = np.empty(length, dtype=np.float32)
+    found = np.empty(len(tokens), dtype=np.float32)
     filled = 0
-    while filled < length:
-        start = 0 if filled == 0 else min(filled - window // 2, length - window)
-        states = lm.contexts(torch.from_numpy(sequence[start : start + window])[None])[0, filled - start :]
-        targets = torch.from_numpy(np.asarray(tokens[filled : start + window], dtype=np.int64)).to(lm.device)
-        parts = zip(states.split(_SCORED_AT_ONCE), targets.split(_SCORED_AT_ONCE), strict=True)
-        chosen = [lm.logprobs(some).gather(1, wanted[:, None])[:, 0] for some, wanted in parts]
-        found[filled : start + window] = torch.cat(chosen).cpu().numpy()
-        filled = start + window
+    for starts, windows in lm.windows(tokens[:-1]):
+        for start, states in zip(starts, lm.contexts(windows), strict=True):
+            stop = start + len(states)
+            targets = torch.from_numpy(np.asarray(tokens[filled:stop], dtype=np.int64)).to(lm.device)
+            parts = zip(states[filled - start :].split(_SCORED_AT_ONCE), targets.split(_SCORED_AT_ONCE), strict=True)
+            chosen = [lm.logprobs(some).gather(1, wanted[:, None])[:, 0] for some, wanted in parts]
+            found[filled:stop] = torch.cat(chosen).cpu().numpy()
+            filled = stop
     return found
 
 

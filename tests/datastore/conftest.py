@@ -1,9 +1,11 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from datastore.catalog import FILE_NAME as CATALOG
 from datastore.store import SEGMENTS, Datastore
 
 
@@ -42,3 +44,26 @@ def leftovers() -> Callable[[Datastore], list[Path]]:
         return sorted({*strangers, *store.path.rglob(".tmp-*")})
 
     return look
+
+
+@pytest.fixture(scope="session")
+def keep_catalog() -> Callable[[Datastore], Path]:
+    """A copy of the catalog as it is, as an operator's backup would have it."""
+
+    def keep(store: Datastore) -> Path:
+        assert store.catalog.checkpoint()
+        return Path(shutil.copy(store.path / CATALOG, store.path.with_suffix(".older")))
+
+    return keep
+
+
+@pytest.fixture(scope="session")
+def restore_catalog() -> Callable[[Path, Path], None]:
+    """Puts a copy in the place of the catalog of the store in a folder."""
+
+    def put_back(folder: Path, copy: Path) -> None:
+        for path in folder.glob(f"{CATALOG}*"):
+            path.unlink()
+        shutil.copy(copy, folder / CATALOG)
+
+    return put_back

@@ -37,20 +37,8 @@ def written(folder: Path) -> list[Receipt]:
     return [receipt_from_json(json.loads(line)) for line in lines(folder)]
 
 
-def keep_catalog(store: Datastore) -> Path:
-    """A copy of the catalog as it is, as an operator's backup would have it."""
-    assert store.catalog.checkpoint()
-    return Path(shutil.copy(store.path / CATALOG, store.path.with_suffix(".older")))
-
-
-def restore_catalog(folder: Path, copy: Path) -> None:
-    for path in folder.glob(f"{CATALOG}*"):
-        path.unlink()
-    shutil.copy(copy, folder / CATALOG)
-
-
 @pytest.fixture
-def rolled_back(make_store, documents, now):
+def rolled_back(make_store, documents, now, keep_catalog, restore_catalog):
     """A store whose catalog knows one of three opt-outs; its journal knows them all, and so do the receipts."""
     store = make_store(documents)
     receipts = [opt_out(store, "doc-3", now=now)]
@@ -178,7 +166,9 @@ def test_a_forgotten_text_may_not_come_back_under_another_id(rolled_back, docume
     assert added.refused == (("again", "this text was opted out"),)
 
 
-def test_an_opt_out_of_a_document_that_came_after_the_copy_stays_in_force(make_store, documents, now):
+def test_an_opt_out_of_a_document_that_came_after_the_copy_stays_in_force(
+    make_store, documents, now, keep_catalog, restore_catalog
+):
     store = make_store(documents[:5])
     older = keep_catalog(store)
     add(store, documents[5:])
@@ -389,7 +379,7 @@ POINTS = {
 
 
 @pytest.mark.parametrize(("point", "outcome"), POINTS.items(), ids=POINTS.keys())
-def test_a_writer_may_die(make_store, documents, answers, now, point, outcome):
+def test_a_writer_may_die(make_store, documents, answers, now, point, outcome, keep_catalog, restore_catalog):
     is_out, n_lines = outcome
     store = make_store(documents)
     running, older = Datastore.open(store.path), keep_catalog(store)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from datastore import hiding
 from datastore.compaction import compact
 from datastore.errors import BadArrays, CorruptDatastore, UnknownDocument
 from datastore.fingerprints import hashes, words
@@ -153,6 +154,19 @@ def test_after_a_removal_all_scorers_answer_as_if_the_document_had_never_been(ma
     compact(store)
     assert everything(store) == everything(never)
     assert files(store) == files(never)
+
+
+def test_a_hidden_document_moves_no_score_and_comes_back_as_it_was(make_store):
+    documents = library(12)
+    store = make_store(documents, passages=VECTORS)
+    shown, hidden = everything(store), everything(make_store(documents[:4] + documents[5:], passages=VECTORS))
+    assert shown != hidden
+    with store.catalog.change() as connection:
+        hiding.hide(connection, "doc-4")
+    assert everything(store) == hidden
+    with store.catalog.change() as connection:
+        hiding.release(connection, "doc-4")
+    assert everything(store) == shown
 
 
 def test_a_removal_through_another_handle_counts_at_once(make_store, now):

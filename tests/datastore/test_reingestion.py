@@ -20,7 +20,6 @@ import numpy as np
 import pytest
 
 from datastore import suppression
-from datastore.catalog import FILE_NAME as CATALOG
 from datastore.compaction import compact
 from datastore.copies import find_copies
 from datastore.errors import CorruptDatastore
@@ -44,17 +43,6 @@ def document(id: str, text: str) -> EncodedDocument:  # noqa: A002
         sentences=np.array([[0, len(text)]]),
         token_sentences=np.zeros(4, int),
     )
-
-
-def keep_catalog(store: Datastore) -> Path:
-    assert store.catalog.checkpoint()
-    return Path(shutil.copy(store.path / CATALOG, store.path.with_suffix(".older")))
-
-
-def restore_catalog(folder: Path, copy: Path) -> None:
-    for path in folder.glob(f"{CATALOG}*"):
-        path.unlink()
-    shutil.copy(copy, folder / CATALOG)
 
 
 @pytest.fixture
@@ -260,7 +248,9 @@ def test_texts_that_are_all_overtaken_leave_nothing(make_store, states, leftover
     assert (states(store), leftovers(store), store.epoch) == ({"original": "removed"}, [], epoch + 1)
 
 
-def test_a_catalog_that_forgot_an_opt_out_bars_its_near_copies_once_it_is_told(make_store, add_texts, now):
+def test_a_catalog_that_forgot_an_opt_out_bars_its_near_copies_once_it_is_told(
+    make_store, add_texts, now, keep_catalog, restore_catalog
+):
     """Its fingerprints went with the catalog; they are made again from the text before compaction takes it."""
     store = make_store([document(f"page-{i}", text) for i, text in enumerate(PAGES[:3])])
     older = keep_catalog(store)
@@ -272,7 +262,9 @@ def test_a_catalog_that_forgot_an_opt_out_bars_its_near_copies_once_it_is_told(m
     assert sorted(add_texts(Datastore.open(store.path), candidates)) == ["again-0", "again-1"]
 
 
-def test_an_add_to_a_catalog_that_forgot_bars_near_copies_at_once(make_store, add_texts, now, monkeypatch):
+def test_an_add_to_a_catalog_that_forgot_bars_near_copies_at_once(
+    make_store, add_texts, now, monkeypatch, keep_catalog, restore_catalog
+):
     store = make_store([document("page", PAGES[0])])
     older = keep_catalog(store)
     opt_out(store, "page", now=now)
