@@ -102,7 +102,7 @@ def _write(store: Datastore, layout: list[list[_Kept]]) -> list[tuple[WrittenSeg
             if document.segment not in opened:
                 opened[document.segment] = store.open_segment(document.segment)
         parts = [(opened[document.segment], document.ordinal) for document in documents]
-        segment = copy_segment(store.path / SEGMENTS, next(names), store.centroids, store.manifest.token_type, parts)
+        segment = copy_segment(store.path / SEGMENTS, next(names), store.space, store.manifest.token_type, parts)
         written.append((segment, documents))
     return written
 

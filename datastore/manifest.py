@@ -39,6 +39,12 @@ class Manifest:
     """tau that was fitted on licensed text, in units of squared L2."""
     n_lists: int
     """Inverted lists of the ``keys`` view."""
+    codec: str
+    """How keys are written: one of ``codecs.KINDS``."""
+    stored_dimension: int
+    """Of a key in the store; less than ``dimension`` where a projection leaves out the others."""
+    exact_below: int
+    """With fewer live entries than this, a search scans all lists, whatever it was asked."""
     max_segment_positions: int
     """A segment is cut before the document that would exceed this many tokens."""
     n_fitted_documents: int

@@ -21,8 +21,9 @@ from sqlalchemy import Connection, RowMapping, func, select
 
 from datastore import catalog
 from datastore.catalog import LIVE, REMOVED, Catalog
+from datastore.codecs import KeySpace, read_space
 from datastore.errors import BadArrays, CorruptDatastore, UnknownDocument
-from datastore.files import check_files, load_array
+from datastore.files import check_files
 from datastore.manifest import Manifest, read_manifest
 from datastore.ngrams import Sequences
 from datastore.records import Continuations, Neighbors, Occurrences, Place, StoredDocument, is_text
@@ -30,7 +31,6 @@ from datastore.segments import Segment
 from datastore.snapshots import Snapshot, continuations, occurrences, search
 from datastore.views import LiveMask
 
-CENTROIDS = "centroids.npy"
 SEGMENTS = "segments"
 
 Answer = TypeVar("Answer")
@@ -49,7 +49,8 @@ class Datastore:
         self.path = path
         self.manifest: Manifest = read_manifest(path)
         check_files(path, self.manifest.files)
-        self.centroids: NDArray[np.float32] = load_array(path / CENTROIDS)
+        is_projected = self.manifest.stored_dimension < self.manifest.dimension
+        self.space: KeySpace = read_space(path, self.manifest.codec, is_projected)
         self.catalog = Catalog(path, self.manifest.public_key)
         self._lock = threading.Lock()
         self._known: tuple[int, Snapshot | None] = (-1, None)
@@ -85,7 +86,8 @@ class Datastore:
     def search(self, queries: NDArray[np.floating], k: int, n_probe: int = 8) -> Neighbors:
         """The ``k`` nearest live entries of each of ``queries`` ``(q, d)`` in the ``n_probe`` nearest inverted lists.
 
-        A query with NaN or infinite values gets no neighbors.
+        With fewer live entries than the manifest's ``exact_below`` all lists are scanned. A query with NaN or
+        infinite values gets no neighbors.
 
         Raises:
             BadArrays: the queries are not ``(q, d)``, or ``k`` or ``n_probe`` is not positive.
@@ -95,7 +97,12 @@ class Datastore:
         if k < 1 or n_probe < 1:
             raise BadArrays(f"k and n_probe must be at least 1; got k={k}, n_probe={n_probe}")
         exact = np.ascontiguousarray(queries, dtype=np.float32)
-        return self._answer(lambda snapshot: search(snapshot, exact, k, n_probe))
+
+        def answer(snapshot: Snapshot) -> Neighbors:
+            is_small = snapshot.n_live() < self.manifest.exact_below
+            return search(snapshot, self.space, exact, k, self.space.n_lists if is_small else n_probe)
+
+        return self._answer(answer)
 
     def continuations(
         self,
@@ -263,7 +270,7 @@ class Datastore:
             return self._open(name, connection.execute(query).scalar_one())
 
     def _open(self, name: str, sha256: str) -> Segment:
-        return Segment(self.path / SEGMENTS / name, sha256, self.manifest.dimension)
+        return Segment(self.path / SEGMENTS / name, sha256, self.space)
 
     def _find_live(self, snapshot: Snapshot, document: str) -> tuple[Segment, int]:
         with self.catalog.read() as connection:

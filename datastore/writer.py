@@ -20,21 +20,24 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, select, update
 
-from datastore import catalog, keys
+from datastore import catalog
 from datastore.catalog import LIVE, REMOVED, Catalog
+from datastore.codecs import MAX_FP16, Codec, fit_space, write_space
 from datastore.errors import BadArrays, DatastoreError, DuplicateDocument, WriterBusy
 from datastore.files import TEMPORARY_PREFIX, checksums, locked, publish_folder, remove_leftovers, write_bytes
 from datastore.manifest import Manifest, write_manifest
 from datastore.records import DocumentFacts, EncodedDocument
 from datastore.segments import WrittenSegment, write_segment
 from datastore.signing import create_key, public_hex
-from datastore.store import CENTROIDS, SEGMENTS, Datastore
+from datastore.store import SEGMENTS, Datastore
 from datastore.suppression import Marks, last_suppression, reason
 
 FITTED_ON = "fitted-on.jsonl"
 WRITER_LOCK = "writer.lock"
 HIGH_RISK = "HIGH_RISK"
 MAX_SEGMENT_POSITIONS = 1 << 20
+EXACT_BELOW = 20_000
+"""With fewer live entries a search looks at all of them: there is no time to be saved yet."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +71,17 @@ def create(
     knn_temperature: float,
     now: datetime,
     max_segment_positions: int = MAX_SEGMENT_POSITIONS,
+    codec: Codec = Codec(),  # noqa: B008, frozen
+    exact_below: int = EXACT_BELOW,
 ) -> Datastore:
-    """Make an empty store at ``path``, with its coarse centroids fitted on ``licensed_keys`` ``(m, d)``.
+    """Make an empty store at ``path``, with the space of its keys fitted on ``licensed_keys`` ``(m, d)``.
 
     ``fitted_on`` names the documents that ``licensed_keys`` and ``knn_temperature`` came from.
 
     Raises:
         DatastoreError: ``path`` exists, or a document in ``fitted_on`` is high-risk: what is fitted on a
             text keeps a trace of it that no removal reaches.
-        BadArrays: fewer keys than lists, or of another dimension.
+        BadArrays: fewer keys than the lists or the codec need, or of another dimension.
     """
     if path.exists():
         raise DatastoreError(f"{path} exists. Add to it with `silo datastore add`, or name a new folder.")
@@ -93,7 +98,8 @@ def create(
     temporary.mkdir(parents=True)
     try:
         with locked(temporary / WRITER_LOCK, wait=False):
-            np.save(temporary / CENTROIDS, keys.fit_centroids(licensed_keys, n_lists), allow_pickle=False)
+            space = fit_space(licensed_keys, n_lists, codec)
+            write_space(temporary, space)
             lines = (
                 json.dumps({"id": f.id, "digest": f.digest, "license": f.license, "risk": f.risk}) for f in fitted_on
             )
@@ -109,6 +115,9 @@ def create(
                 token_type="uint16" if encoder.vocabulary <= 1 << 16 else "uint32",
                 knn_temperature=knn_temperature,
                 n_lists=n_lists,
+                codec=space.kind,
+                stored_dimension=space.dimension,
+                exact_below=exact_below,
                 max_segment_positions=max_segment_positions,
                 n_fitted_documents=len(fitted_on),
                 files=files,
@@ -144,9 +153,7 @@ def add(store: Datastore, documents: Iterable[EncodedDocument]) -> Added:
         with store.catalog.read() as connection:
             checked = last_suppression(connection)
         for batch in _batches(_admitted(store, documents, marks, refused), limit):
-            segment = write_segment(
-                store.path / SEGMENTS, next(names), store.centroids, store.manifest.token_type, batch
-            )
+            segment = write_segment(store.path / SEGMENTS, next(names), store.space, store.manifest.token_type, batch)
             written.append(
                 (segment, [_Row(d.facts, marks.pop(d.facts.id), len(d.tokens), len(d.sentences)) for d in batch])
             )
@@ -244,9 +251,9 @@ def _check_arrays(store: Datastore, document: EncodedDocument) -> None:
             f"document {document.facts.id!r}: keys must have {manifest.dimension} dimensions, as this store's encoder "
             f"{manifest.encoder_name!r} makes them; got {document.keys.shape[1]}"
         )
-    if len(document.keys) and not np.abs(document.keys).max() <= keys.MAX_FP16:
+    if len(document.keys) and not np.abs(document.keys).max() <= MAX_FP16:
         raise BadArrays(
-            f"document {document.facts.id!r}: keys must lie within ±{keys.MAX_FP16:,.0f} to be stored as fp16; "
+            f"document {document.facts.id!r}: keys must lie within ±{MAX_FP16:,.0f} to be stored as fp16; "
             f"got {np.abs(document.keys).max():,.6g}"
         )
     largest = np.iinfo(manifest.token_type).max

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Model = Annotated[str, typer.Option(help="A checkpoint folder, or the hub id of a causal LM.")]
 Documents = Annotated[list[str], typer.Option(help="JSONL file, text file or folder, or dataset; may be repeated.")]
+DEFAULT_CODEC = Codec("sq8", 80)
 Device = Annotated[str, typer.Option(help="A torch device: cpu, cuda, …")]
 
 
@@ -35,10 +36,13 @@ def build(
     lists: Annotated[
         int, typer.Option(min=1, help="Inverted lists; about twice the root of the number of entries.")
     ] = 512,
+    codec: Annotated[str, typer.Option(help="Bytes of a stored key: fp16, sq8 or pq.")] = "fp16",
+    pca: Annotated[int, typer.Option(min=0, help="Dimensions that PCA leaves of a key; 0 leaves all.")] = 0,
     license: Annotated[str, typer.Option(help="License of documents that name none.")] = "",  # noqa: A002
     device: Device = "cpu",
 ) -> None:
     """Make a datastore: fit it on licensed text, then add documents. It appears whole or not at all."""
+    from datastore.codecs import Codec
     from datastore.errors import DatastoreError
     from datastore.files import sync_folder
     from datastore.writer import Encoder, create
@@ -50,9 +54,10 @@ def build(
         raise DatastoreError(f"{store} exists. Add to it with `silo datastore add`, or name a new folder.")
     unfinished = store.with_name(f"{store.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
+    stored_as = Codec(codec, pca)
     lm = LanguageModel.load(model, device)
     print(f"fitting {lists} inverted lists on licensed text")
-    fitted = fit(lm, interleave([read_documents(location) for location in licensed]), lists)
+    fitted = fit(lm, interleave([read_documents(location) for location in licensed]), lists, stored_as)
     encoder = Encoder(lm.fingerprint, lm.name, lm.dimension, lm.vocab_size)
     made = create(
         unfinished,
@@ -62,6 +67,7 @@ def build(
         n_lists=lists,
         knn_temperature=fitted.knn_temperature,
         now=datetime.now(UTC),
+        codec=stored_as,
     )
     _add(made, lm, documents, license)
     made.close()

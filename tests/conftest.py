@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from pydoc_data.topics import topics
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,10 +55,12 @@ def make_store(tmp_path: Path) -> Callable[..., Datastore]:
     """Stores on the lattice, all with the same centroids; each call makes a new folder."""
     count = iter(range(1000))
 
-    def make(*batches: Sequence[EncodedDocument], n_lists: int = 4, max_segment_positions: int = 1 << 20) -> Datastore:
+    def make(
+        *batches: Sequence[EncodedDocument], n_lists: int = 4, max_segment_positions: int = 1 << 20, **settings: Any
+    ) -> Datastore:
         from datastore.writer import add
 
-        licensed = np.random.default_rng(99).integers(-2, 3, (64, DIMENSION)).astype(np.float32)
+        licensed = np.random.default_rng(99).integers(-2, 3, (300, DIMENSION)).astype(np.float32)
         facts = [DocumentFacts("licensed", digest="0" * 64, license="CC0-1.0", risk="PD")]
         store = create(
             tmp_path / f"store-{next(count)}",
@@ -68,6 +71,7 @@ def make_store(tmp_path: Path) -> Callable[..., Datastore]:
             knn_temperature=1.0,
             now=NOON,
             max_segment_positions=max_segment_positions,
+            **settings,
         )
         for batch in batches:
             add(store, batch)
