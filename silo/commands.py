@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from silo.settings import DEFAULT_CODEC, DEFAULT_PCA
+
 if TYPE_CHECKING:
     from datastore.records import EncodedDocument
     from datastore.store import Datastore
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
 Model = Annotated[str, typer.Option(help="A checkpoint folder, or the hub id of a causal LM.")]
 Documents = Annotated[list[str], typer.Option(help="JSONL file, text file or folder, or dataset; may be repeated.")]
-DEFAULT_CODEC = Codec("sq8", 80)
 Device = Annotated[str, typer.Option(help="A torch device: cpu, cuda, …")]
 
 
@@ -36,8 +37,8 @@ def build(
     lists: Annotated[
         int, typer.Option(min=1, help="Inverted lists; about twice the root of the number of entries.")
     ] = 512,
-    codec: Annotated[str, typer.Option(help="Bytes of a stored key: fp16, sq8 or pq.")] = "fp16",
-    pca: Annotated[int, typer.Option(min=0, help="Dimensions that PCA leaves of a key; 0 leaves all.")] = 0,
+    codec: Annotated[str, typer.Option(help="Bytes of a stored key: fp16, sq8 or pq.")] = DEFAULT_CODEC,
+    pca: Annotated[int, typer.Option(min=0, help="Dimensions that PCA leaves of a key; 0: all.")] = DEFAULT_PCA,
     license: Annotated[str, typer.Option(help="License of documents that name none.")] = "",  # noqa: A002
     device: Device = "cpu",
 ) -> None:

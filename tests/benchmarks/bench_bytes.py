@@ -29,10 +29,10 @@ from datastore.codecs import Codec, KeySpace, fit_space
 from datastore.records import DocumentFacts, EncodedDocument
 from datastore.store import SEGMENTS, Datastore
 from datastore.writer import Encoder, add, create
-from silo.commands import DEFAULT_CODEC
 from silo.encoding import encode_document
 from silo.fitting import fit_temperature
 from silo.lm import LanguageModel
+from silo.settings import DEFAULT_CODEC, DEFAULT_PCA
 
 K, WEIGHT = 32, 0.25
 N_LISTS, N_PROBE = 512, 8
@@ -45,7 +45,7 @@ def main() -> int:
     parser.add_argument("--queries", type=int, default=4000)
     parser.add_argument("--train-seconds", type=float, default=180)
     parser.add_argument("--threads", type=int, default=2)
-    default = f"{DEFAULT_CODEC.kind}:{DEFAULT_CODEC.pca}"
+    default = f"{DEFAULT_CODEC}:{DEFAULT_PCA}"
     parser.add_argument("--codecs", nargs="+", default=[default], help="kind:pca, the store's default if none is named")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
