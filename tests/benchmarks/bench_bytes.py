@@ -23,7 +23,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import faiss
 import numpy as np
 import torch
-from code_lm import make_lm, read_texts
+from code_lm import get_lm, read_texts
 
 from datastore.codecs import Codec, KeySpace, fit_space
 from datastore.records import DocumentFacts, EncodedDocument
@@ -44,6 +44,7 @@ def main() -> int:
     parser.add_argument("--entries", type=int, default=120_000)
     parser.add_argument("--queries", type=int, default=4000)
     parser.add_argument("--train-seconds", type=float, default=180)
+    parser.add_argument("--model", default="", help="a trained checkpoint; without it one is trained, briefly")
     parser.add_argument("--threads", type=int, default=2)
     default = f"{DEFAULT_CODEC}:{DEFAULT_PCA}"
     parser.add_argument("--codecs", nargs="+", default=[default], help="kind:pca, the store's default if none is named")
@@ -51,7 +52,7 @@ def main() -> int:
     torch.set_num_threads(options.threads)
 
     texts = read_texts(5 * options.entries)
-    lm = make_lm(texts.licensed, seconds=options.train_seconds)
+    lm = get_lm(options.model, texts.licensed, options.train_seconds)
     licensed = take(lm, texts.licensed[::7], N_LICENSED_KEYS)
     stored = take(lm, texts.stored, options.entries)
     asked = take(lm, texts.asked, 10 * options.queries)

@@ -28,7 +28,7 @@ import faiss
 import numpy as np
 import torch
 from bench_bytes import take
-from code_lm import make_lm, read_texts
+from code_lm import get_lm, read_texts
 
 from datastore.codecs import Codec
 from datastore.records import DocumentFacts, EncodedDocument
@@ -48,12 +48,13 @@ def main() -> int:
     parser.add_argument("--queries", type=int, default=400)
     parser.add_argument("--recall", type=float, default=0.95)
     parser.add_argument("--train-seconds", type=float, default=180)
+    parser.add_argument("--model", default="", help="a trained checkpoint; without it one is trained, briefly")
     parser.add_argument("--threads", type=int, default=2, help="for training and encoding; searches have one")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
 
     texts = read_texts(5 * max(options.sizes))
-    lm = make_lm(texts.licensed, seconds=options.train_seconds)
+    lm = get_lm(options.model, texts.licensed, options.train_seconds)
     most_lists = round(options.lists_per_root * max(options.sizes) ** 0.5)
     licensed = take(lm, texts.licensed, KEYS_PER_LIST * most_lists)
     stored = take(lm, texts.stored, max(options.sizes))

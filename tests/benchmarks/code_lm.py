@@ -57,6 +57,11 @@ def read_texts(n_characters: int) -> Texts:
     return Texts(list(_documents(licensed, library, "PSF-2.0")), stored, others[::10])
 
 
+def get_lm(checkpoint: str, texts: Sequence[Document], seconds: float) -> LanguageModel:
+    """The LM in the folder ``checkpoint``; where that is empty, one of 5M parameters trained on ``texts``."""
+    return LanguageModel.load(checkpoint) if checkpoint else make_lm(texts, seconds=seconds)
+
+
 def make_lm(texts: Sequence[Document], size: str = "5M", seconds: float = 0.0, seed: int = 0) -> LanguageModel:
     """A LLaMA of about ``size`` parameters, trained on ``texts`` for ``seconds``; 0 leaves random weights."""
     torch.manual_seed(seed)
