@@ -84,7 +84,7 @@ class KeysView:
     def search(
         self, queries: NDArray[np.float32], k: int, n_probe: int, live: LiveMask
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """As ``NeighborsView.search``, of projected ``queries``: in the order (squared distance, position), live only."""
+        """As ``NeighborsView.search``, of projected ``queries``: one total order (squared distance, position)."""
         wanted = min(k + 1, self.n_entries)
         distances, positions = _ordered(*self._scan(queries, wanted, n_probe, live))
         rows = np.flatnonzero(_has_tie_at(distances, k)) if wanted < self.n_entries else np.empty(0, np.int64)

@@ -113,9 +113,7 @@ def make_store(
 ) -> tuple[Datastore, float]:
     """A store of ``stored`` and the temperature fitted for it on ``licensed``."""
     keys = np.concatenate([d.keys for d in licensed])
-    tau = fit_temperature(
-        lm, [d.keys for d in licensed], [d.tokens[1:] for d in licensed], fit_space(keys, 1, codec)
-    )
+    tau = fit_temperature(lm, [d.keys for d in licensed], [d.tokens[1:] for d in licensed], fit_space(keys, 1, codec))
     encoder = Encoder(lm.fingerprint, lm.name, lm.dimension, lm.vocab_size)
     facts = [DocumentFacts(d.facts.id, digest=d.facts.digest, license="PSF-2.0", risk="SW") for d in licensed]
     now = datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""A small LM trained on Python's own library, and text of other packages to store and to ask: for benchmarks on real keys.
+"""A small LM trained on Python's own library, and text of other packages to store and to ask.
 
 Files of the standard library are the licensed text. The Python files of installed packages are text that
 the LM has not seen: every tenth is asked, the others are stored. Nothing is fetched.
@@ -42,7 +42,9 @@ def read_texts(n_characters: int) -> Texts:
     by_package: dict[str, list[Path]] = {}
     for path in sorted(packages.rglob("*.py")):
         by_package.setdefault(path.relative_to(packages).parts[0], []).append(path)
-    turns = [files[i] for i in range(max(map(len, by_package.values()))) for files in by_package.values() if i < len(files)]
+    turns = [
+        files[i] for i in range(max(map(len, by_package.values()))) for files in by_package.values() if i < len(files)
+    ]
     others: list[Document] = []
     seen: set[str] = set()
     filled = 0
@@ -98,7 +100,7 @@ def _train(model: LlamaForCausalLM, tokens: np.ndarray, seconds: float, seed: in
         optimizer.zero_grad()
 
 
-def _documents(paths: Sequence[Path], root: Path, license: str):  # noqa: A002, ANN202
+def _documents(paths: Sequence[Path], root: Path, license: str):  # noqa: A002
     for path in paths:
         text = path.read_text(encoding="utf-8", errors="ignore")[:_MAX_CHARACTERS]
         if len(text) > 200:
