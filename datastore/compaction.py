@@ -107,7 +107,7 @@ def _write(store: Datastore, layout: list[list[_Kept]]) -> list[tuple[WrittenSeg
         segment = copy_segment(
             store.path / SEGMENTS,
             next(names),
-            store.centroids,
+            store.space,
             store.manifest.token_type,
             store.passage_settings,
             parts,

@@ -103,17 +103,21 @@ class LanguageModel:
         depends on its length only, since kernels round differently with the shape of a batch: so its
         bits depend on nothing else.
         """
-        sequence = torch.from_numpy(np.concatenate([[self.opening], tokens]).astype(np.int64))
-        length = len(sequence)
-        window = min(MAX_WINDOW, self.context_length, length)
-        keys = np.empty((length, self.dimension), dtype=np.float16)
+        keys = np.empty((len(tokens) + 1, self.dimension), dtype=np.float16)
         filled = 0
-        for starts in _batched(_window_starts(length, window), max(1, _BATCH_TOKENS // window)):
-            states = self.contexts(torch.stack([sequence[start : start + window] for start in starts]))
-            for start, vectors in zip(starts, states.to(torch.float16).cpu().numpy(), strict=True):
-                keys[filled : start + window] = vectors[filled - start :]
-                filled = start + window
+        for starts, windows in self.windows(tokens):
+            states = self.contexts(windows).to(torch.float16).cpu().numpy()
+            for start, vectors in zip(starts, states, strict=True):
+                keys[filled : start + len(vectors)] = vectors[filled - start :]
+                filled = start + len(vectors)
         return keys[1:]
+
+    def windows(self, tokens: Int[np.ndarray, " n"]) -> Iterator[tuple[Sequence[int], Int[Tensor, "batch length"]]]:
+        """The batches of windows in which ``tokens`` are read, each with the first position of each window."""
+        sequence = torch.from_numpy(np.concatenate([[self.opening], tokens]).astype(np.int64))
+        window = min(MAX_WINDOW, self.context_length, len(sequence))
+        for starts in _batched(_window_starts(len(sequence), window), max(1, _BATCH_TOKENS // window)):
+            yield starts, torch.stack([sequence[start : start + window] for start in starts])
 
     def decoder(self) -> "Decoder":
         """A new sequence to be read and continued."""

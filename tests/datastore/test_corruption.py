@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from datastore.catalog import FILE_NAME as CATALOG
+from datastore.codecs import CENTROIDS, CODEC
 from datastore.errors import CorruptDatastore, DatastoreError, NotADatastore
 from datastore.files import canonical_json, read_json
 from datastore.journal import FILE_NAME as JOURNAL
@@ -18,10 +19,10 @@ from datastore.manifest import FILE_NAME as MANIFEST
 from datastore.optout import opt_out
 from datastore.signing import FILE_NAME as SIGNING_KEY
 from datastore.signing import create_key, load_key
-from datastore.store import CENTROIDS, SEGMENTS, Datastore
+from datastore.store import SEGMENTS, Datastore
 from datastore.writer import FITTED_ON, add
 
-IMMUTABLE = {MANIFEST, CENTROIDS, FITTED_ON}
+IMMUTABLE = {MANIFEST, CENTROIDS, CODEC, FITTED_ON}
 N_FLIPS = 12
 
 
