@@ -38,7 +38,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from datastore.epoch import Epoch
 from datastore.errors import CorruptDatastore, DatastoreError, VerificationFailed
-from datastore.files import is_read_only
+from datastore.files import is_read_only, sync_file
 from datastore.journal import Journal, lost_leaves
 from datastore.key_chain import KeyChain
 from datastore.receipts import Receipt, edge_of, receipt_from_json
@@ -133,6 +133,7 @@ class Catalog:
         path = folder / FILE_NAME
         if not path.is_file():
             raise CorruptDatastore(f"{path} is missing. Restore the store from a snapshot.")
+        self._log_path = folder / f"{FILE_NAME}-wal"
         self.shared_epoch = Epoch(folder)
         self._chain = chain
         self.bar: Callable[[Connection, Receipt], None] = lambda _connection, _receipt: None
@@ -239,6 +240,8 @@ class Catalog:
         connection = self._writer.raw_connection()
         try:
             busy: int = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            if busy == 0 and self._log_path.exists():
+                sync_file(self._log_path)  # SQLite cuts it and leaves it there: a loss of power would bring it back
             return busy == 0
         finally:
             connection.close()
