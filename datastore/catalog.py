@@ -123,6 +123,13 @@ suppressed_fingerprints = Table(
 )
 
 
+_CONTRADICTION = f"""
+SELECT id FROM documents WHERE (state = '{LIVE}') <> (removed_epoch IS NULL) OR removed_epoch < 1
+UNION ALL SELECT segment FROM documents WHERE segment IS NOT NULL GROUP BY segment
+HAVING min(ordinal) <> 0 OR max(ordinal) <> count(*) - 1 OR count(DISTINCT ordinal) <> count(*)
+"""
+
+
 class Catalog:
     """The catalog in ``folder``. Read with ``read``; the only way to change it is ``change``.
 
@@ -145,6 +152,7 @@ class Catalog:
         # The journal is read before the catalog, which commits first: so what it alone has was lost.
         self.journal = Journal(folder)
         with self.read() as connection:
+            self._check_pages(connection)
             lost = self._lost(connection)
         if lost:
             self._reader.dispose()
@@ -168,9 +176,9 @@ class Catalog:
         try:
             with self._reader.begin() as connection:
                 yield connection
-        except DatabaseError as error:
+        except (DatabaseError, UnicodeDecodeError) as error:  # the latter where SQLite's own message is damaged
             raise CorruptDatastore(
-                f"the catalog cannot be read: {error.orig}. Restore the store from a snapshot."
+                f"the catalog cannot be read: {getattr(error, 'orig', error)}. Restore the store from a snapshot."
             ) from error
 
     @contextmanager
@@ -198,6 +206,19 @@ class Catalog:
         """How many changes were committed since the store was made."""
         with self.read() as connection:
             return epoch_of(connection)
+
+    @staticmethod
+    def _check_pages(connection: Connection) -> None:
+        """Raise CorruptDatastore unless tables and indexes agree, and rows with each other; SQLite has no checksums.
+
+        With a bit flipped in an index, a removed document is in no list of the removed ones; with one flipped in an
+        ordinal, another document is masked in its place.
+        """
+        found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one()
+        if found == "ok" and (row := connection.exec_driver_sql(_CONTRADICTION).first()) is not None:
+            found = f"its rows contradict each other at {row[0]!r}"
+        if found != "ok":
+            raise CorruptDatastore(f"the catalog is damaged: {found}. Restore the store from a snapshot.")
 
     def _lost(self, connection: Connection) -> list[Receipt]:
         """What the journal has and the catalog lacks. Raises CorruptDatastore where the two are no whole log."""

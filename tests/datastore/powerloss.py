@@ -5,6 +5,7 @@ kept without what was written before it; a name is forced by a sync of its folde
 are independent of those of another. A rename is done or not done.
 """
 
+import itertools
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,5 +145,5 @@ def _torn(changes: list, rng: random.Random, kept: str) -> list:
     starts = [0, *range(unit - offset % unit, len(data), unit), len(data)]
     if rng.random() < 0.5:
         return [*changes[:-1], ["write", offset, data[: rng.choice(starts)]]]
-    pieces = [(a, b) for a, b in zip(starts, starts[1:], strict=False) if rng.random() < 0.5]
+    pieces = [(a, b) for a, b in itertools.pairwise(starts) if rng.random() < 0.5]
     return [*changes[:-1], *(["write", offset + a, data[a:b]] for a, b in pieces)]

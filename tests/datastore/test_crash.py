@@ -137,10 +137,10 @@ def test_a_kill_during_compaction_brings_nothing_back_and_the_next_one_erases(
         store.close()
 
 
-KILLED = {  # documents of the store, those removed from it beforehand, those after the change
-    "opt_out": (10, (), {3}, 10),
-    "add": (6, (), set(), 10),
-    "compact": (10, ("doc-1", "doc-7"), {1, 7}, 10),
+KILLED = {  # how many documents the store has, those removed from it beforehand, and those that are after the change
+    "opt_out": (10, (), {3}),
+    "add": (6, (), set()),
+    "compact": (10, ("doc-1", "doc-7"), {1, 7}),
 }
 
 
@@ -150,7 +150,7 @@ def test_kills_at_random_moments_lose_no_acknowledged_change(
     make_store, documents, answers, leftovers, dying, tmp_path, now, action, n
 ):
     """Half at a random moment, half before a random system call, SQLite's and FAISS's among them."""
-    n_before, gone_before, gone_after, n_after = KILLED[action]
+    n_before, gone_before, gone_after = KILLED[action]
     old = make_store(documents[:n_before])
     for name in gone_before:
         opt_out(old, name, now=now)

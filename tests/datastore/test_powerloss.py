@@ -17,9 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from sqlalchemy import select
 
-from datastore import catalog
 from datastore.errors import DatastoreError
 from datastore.journal import Journal
 from datastore.optout import given_receipt, recover
@@ -108,7 +106,6 @@ def what_is_lost(state: State, folder: Path, documents, answers, expected) -> li
         if answers(store) not in expected[n : n + 2]:
             broken.append("in force")
         with store.catalog.read() as connection:
-            table = catalog.optouts.c
             kept = set(connection.exec_driver_sql("SELECT document FROM main.optouts").scalars())
         if not {*state.receipts} <= kept:
             broken.append("in the catalog")

@@ -128,10 +128,10 @@ class _Watcher:
             path, is_new, is_cut = arguments
             if is_new:
                 file = f"{path}#{len(self.events)}"
-                self.names[os.stat(f"/proc/{pid}/fd/{result}").st_ino] = file
+                self.names[_inode(pid, result)] = file
                 self.events.append(["create", path, file])
             elif is_cut:
-                self.events.append(["truncate", self.names[os.stat(f"/proc/{pid}/fd/{result}").st_ino], 0])
+                self.events.append(["truncate", self.names[_inode(pid, result)], 0])
         elif name == "mmap":
             path, file = arguments
             self.mapped[path] = (file, Path(path).read_bytes())
@@ -160,9 +160,9 @@ class _Watcher:
         descriptor = a[4] if name == "mmap" else a[0]
         if descriptor < 0 or (name == "mmap" and not (a[2] & 2 and a[3] & 1)):  # writable, shared
             return None
-        link = f"/proc/{pid}/fd/{descriptor}"
+        link = Path(f"/proc/{pid}/fd/{descriptor}")
         try:
-            path, facts = os.readlink(link), os.stat(link)
+            path, facts = str(link.readlink()), link.stat()
         except OSError:
             return None
         if path == self.said:
@@ -189,7 +189,7 @@ class _Watcher:
 
     def _look_at_mappings(self) -> None:
         for path, (file, before) in self.mapped.items():
-            now = Path(path).read_bytes() if os.path.exists(path) else before
+            now = Path(path).read_bytes() if Path(path).exists() else before
             if now != before:
                 self.mapped[path] = (file, now)
                 self.events.append(["write", file, 0, now.decode("latin-1")])
@@ -207,7 +207,7 @@ class _Watcher:
             data += self._read(pid, pointer + len(data), step)
         path = os.fsdecode(data.split(b"\0")[0])
         here = f"/proc/{pid}/cwd" if ctypes.c_int32(at).value == AT_CWD else f"/proc/{pid}/fd/{at}"
-        return path if path.startswith("/") else os.path.normpath(os.path.join(os.readlink(here), path))
+        return path if path.startswith("/") else os.path.normpath(f"{Path(here).readlink()}/{path}")
 
     def _data(self, pid: int, name: str, a: list[int]) -> bytes:
         if name != "writev":
@@ -222,3 +222,7 @@ class _Watcher:
             return os.pread(descriptor, size, address)
         finally:
             os.close(descriptor)
+
+
+def _inode(pid: int, descriptor: int) -> int:
+    return Path(f"/proc/{pid}/fd/{descriptor}").stat().st_ino
