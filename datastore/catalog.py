@@ -37,7 +37,7 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from datastore.epoch import Epoch
-from datastore.errors import CorruptDatastore, DatastoreError, VerificationFailed
+from datastore.errors import CannotWrite, CorruptDatastore, DatastoreError, VerificationFailed
 from datastore.files import is_read_only, sync_file
 from datastore.journal import Journal, lost_leaves
 from datastore.key_chain import KeyChain
@@ -187,10 +187,10 @@ class Catalog:
 
         An exception inside takes everything back, the epoch too. The journal follows the commit and comes before
         the epoch is even again. OSError where it cannot be written: the change is in force all the same, and the
-        next one writes it to the journal.
+        next one writes it to the journal. CannotWrite where the catalog itself cannot: nothing was promised.
         """
         with self.shared_epoch.change(self.epoch):
-            with self._writer.begin() as connection:
+            with _explained(), self._writer.begin() as connection:
                 self._take_from_journal(connection)
                 yield connection
                 connection.execute(update(state).values(epoch=state.c.epoch + 1))
@@ -199,7 +199,7 @@ class Catalog:
     @contextmanager
     def note(self) -> Iterator[Connection]:
         """One durable transaction about what no answer depends on: the epoch stays, and readers keep what they know."""
-        with self._writer.begin() as connection:
+        with _explained(), self._writer.begin() as connection:
             yield connection
 
     def epoch(self) -> int:
@@ -260,7 +260,8 @@ class Catalog:
         """Move the write-ahead log into the catalog and cut it to nothing; False while a reader holds it."""
         connection = self._writer.raw_connection()
         try:
-            busy: int = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            with _explained():
+                busy: int = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
             if busy == 0 and self._log_path.exists():
                 sync_file(self._log_path)  # SQLite cuts it and leaves it there: a loss of power would bring it back
             return busy == 0
@@ -276,6 +277,22 @@ class Catalog:
 def tables() -> list[Table]:
     """Every table of a catalog, each after those that it refers to."""
     return [*_schema.sorted_tables, *request_schema.sorted_tables]
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What SQLite says of a disk that is full, read-only or failing, as CannotWrite."""
+    try:
+        yield
+    except (DatabaseError, sqlite3.Error) as error:
+        cause = error.orig if isinstance(error, DatabaseError) else error
+        name = getattr(cause, "sqlite_errorname", "")
+        if not name.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")):
+            raise
+        raise CannotWrite(
+            f"the catalog could not be written ({cause}), and nothing was promised. Free some space, or make the "
+            "store's disk writable; then try again."
+        ) from error
 
 
 def epoch_of(connection: Connection) -> int:

@@ -29,6 +29,7 @@ from datastore.files import (
     locked,
     publish_folder,
     remove_leftovers,
+    save_array,
     sync_folder,
     write_bytes,
 )
@@ -104,7 +105,7 @@ def create(
     temporary.mkdir(parents=True)
     try:
         with locked(temporary / WRITER_LOCK, wait=False):
-            np.save(temporary / CENTROIDS, keys.fit_centroids(licensed_keys, n_lists), allow_pickle=False)
+            save_array(temporary / CENTROIDS, keys.fit_centroids(licensed_keys, n_lists))
             lines = (
                 json.dumps({"id": f.id, "digest": f.digest, "license": f.license, "risk": f.risk}) for f in fitted_on
             )

@@ -26,6 +26,7 @@ import tracing
 from datastore import journal, requests, verification, writer  # noqa: F401
 from datastore.backups import take_snapshot
 from datastore.compaction import compact
+from datastore.errors import DatastoreError
 from datastore.optout import opt_out
 from datastore.ownership import Possession
 from datastore.records import DocumentFacts
@@ -164,11 +165,13 @@ def main() -> None:
             try:
                 live_and_die(case, answer)
             except BaseException as error:
-                answer.write_text(json.dumps({"error": repr(error)}))
+                told = json.loads(answer.read_text()) if answer.exists() else {}
+                is_clear = isinstance(error, DatastoreError | OSError)
+                answer.write_text(json.dumps(told | {"error": repr(error), "is_clear": is_clear}))
             finally:
                 os._exit(1)
         if "trace" in case:
-            breaking = {name: case[name] for name in ("fail", "error") if name in case}
+            breaking = {name: case[name] for name in ("fail", "error", "lasting") if name in case}
             events, n_calls, status = tracing.trace(child, Path(case["store"]).parent, answer, **breaking)
             Path(case["trace"]).write_text(json.dumps(events))
         else:

@@ -26,7 +26,8 @@ CALLS |= {75: "fsync", 82: "rename", 264: "renameat", 316: "renameat", 87: "unli
 CALLS |= {258: "mkdirat", 84: "rmdir", 9: "mmap"}
 UNKNOWN = {76: "truncate", 85: "creat", 86: "link", 265: "linkat", 88: "symlink", 266: "symlinkat", 296: "pwritev"}
 UNKNOWN |= {328: "pwritev2", 285: "fallocate", 326: "copy_file_range", 40: "sendfile", 437: "openat2"}
-HARMLESS = {"mmap"}
+HARMLESS = {"mmap", "say"}
+TAKING = {"unlink", "rmdir"}
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.ptrace.restype = ctypes.c_long
@@ -48,12 +49,15 @@ def ask_to_be_traced() -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
-def trace(child: int, root: Path, said: Path, *, fail: int = 0, error: int = 0) -> tuple[list[list], int, int]:
+def trace(
+    child: int, root: Path, said: Path, *, fail: int = 0, error: int = 0, lasting: bool = True
+) -> tuple[list[list], int, int]:
     """What ``child`` does to the files under ``root`` until it ends, in how many calls, and its status.
 
     What it writes to the file ``said`` is told, too.
 
-    Instead of its ``fail``-th call that would change a file (from 1), it gets ``error``, or is killed where that is 0.
+    Instead of its ``fail``-th call that would change a file (from 1), it gets ``error``, where ``lasting`` for every
+    later one too, but for those that take something away; where ``error`` is 0 it is killed.
     """
     _, status = os.waitpid(child, 0)
     if not os.WIFSTOPPED(status):
@@ -75,7 +79,7 @@ def trace(child: int, root: Path, said: Path, *, fail: int = 0, error: int = 0) 
             ptrace(GETREGS, pid, ctypes.addressof(registers))
             if pid not in entered:
                 call = entered[pid] = watcher.enter(pid, registers)
-                if call is not None and watcher.n_calls == fail and call[0] not in HARMLESS:
+                if fail and call is not None and call[0] not in HARMLESS and watcher.is_broken(call[0], fail, lasting):
                     if not error:
                         os.kill(child, signal.SIGKILL)
                         continue
@@ -113,9 +117,13 @@ class _Watcher:
         if number in UNKNOWN:
             raise NotImplementedError(f"the child makes a call that nobody records: {UNKNOWN[number]}")
         call = self._named(CALLS.get(number), pid, a)
-        if call is not None and call[0] not in HARMLESS and call[0] != "say":
+        if call is not None and call[0] not in HARMLESS:
             self.n_calls += 1
         return call
+
+    def is_broken(self, name: str, fail: int, lasting: bool) -> bool:
+        """Whether the call that was just entered is the ``fail``-th, or comes later and needs the disk."""
+        return self.n_calls == fail or (lasting and self.n_calls > fail and name not in TAKING)
 
     def leave(self, pid: int, name: str, arguments: tuple, result: int) -> None:
         """The call was made."""
@@ -145,7 +153,8 @@ class _Watcher:
             is_new = bool(flags & os.O_CREAT) and not os.path.lexists(path)
             is_cut = bool(flags & os.O_TRUNC) and flags & os.O_ACCMODE != os.O_RDONLY
             inside = self._inside(path)
-            return ("open", (inside, is_new, is_cut)) if inside is not None and (is_new or is_cut) else None
+            is_writing = flags & (os.O_ACCMODE | os.O_CREAT) != os.O_RDONLY
+            return ("open", (inside, is_new, is_cut)) if inside is not None and is_writing else None
         if name in ("rename", "renameat"):
             pairs = ((AT_CWD, a[0]), (AT_CWD, a[1])) if name == "rename" else ((a[0], a[1]), (a[2], a[3]))
             old, new = (self._inside(self._path(pid, *pair)) for pair in pairs)
