@@ -51,7 +51,7 @@ MUTATIONS = {
         "snapshots.py",
         "    if missing.any():",
         "    if False:",
-        f"{GHOST}[one segment-all]",
+        f"{GHOST}[one segment-some]",
     ),
     "the writer's look at opt-outs before it publishes": Mutation(
         "writer.py",
