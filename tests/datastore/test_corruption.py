@@ -94,7 +94,7 @@ def test_every_mutant_of_every_immutable_file_is_refused_before_a_native_reader_
     assert answers(Datastore.open(store.path)) == expected
 
 
-@pytest.mark.parametrize("n", [250, pytest.param(3000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [250, pytest.param(3000, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
 def test_no_bit_that_flips_in_the_catalog_brings_a_removed_document_back(make_store, documents, answers, now, n):
     """SQLite has no checksums: a flip may go unnoticed where it changes what nobody asks, and nowhere else."""
     store = make_store(documents)

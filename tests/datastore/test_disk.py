@@ -27,7 +27,11 @@ CHANGES = {"opt_out": (10, (), {3}), "add": (6, (), set()), "compact": (10, ("do
 BROKEN = {"full": (errno.ENOSPC, True), "read-only": (errno.EROFS, True), "failing once": (errno.EIO, False)}
 
 
-@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["a sample", "every call"])
+@pytest.mark.parametrize(
+    "every",
+    [False, pytest.param(True, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])],
+    ids=["a sample", "every call"],
+)
 @pytest.mark.parametrize("action", CHANGES)
 @pytest.mark.parametrize(("error", "lasting"), BROKEN.values(), ids=BROKEN.keys())
 def test_a_change_that_finds_the_disk(

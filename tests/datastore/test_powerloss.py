@@ -127,7 +127,9 @@ def what_is_lost(state: State, folder: Path, documents, answers, expected) -> li
     return broken
 
 
-@pytest.fixture(params=["a sample", pytest.param("every boundary", marks=pytest.mark.slow)])
+@pytest.fixture(
+    params=["a sample", pytest.param("every boundary", marks=[pytest.mark.slow, pytest.mark.timeout(1200)])]
+)
 def losses(request, recorded, tmp_path, documents, answers, expected):
     """How often each promise is broken, in the states that the disk may be left in."""
 
