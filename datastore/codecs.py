@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datastore.errors import BadArrays
-from datastore.files import load_array
+from datastore.files import load_array, save_array
 from datastore.projection import Projection, fit_projection
 
 faiss.cvar.distance_compute_blas_threshold = 1 << 30
@@ -161,7 +161,7 @@ def write_space(folder: Path, space: KeySpace) -> None:
     if space.projection is not None:
         arrays |= {PROJECTION: space.projection.matrix, STEPS: space.projection.steps}
     for name, array in arrays.items():
-        np.save(folder / name, array, allow_pickle=False)
+        save_array(folder / name, array)
 
 
 def read_space(folder: Path, kind: str, is_projected: bool) -> KeySpace:

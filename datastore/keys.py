@@ -45,7 +45,7 @@ def write_keys(path: Path, space: KeySpace, keys: NDArray[np.floating], position
     for start in range(0, len(keys), _ADD_ROWS):
         rows = slice(start, start + _ADD_ROWS)
         index.add_with_ids(space.project(keys[rows]), np.ascontiguousarray(positions[rows]))
-    faiss.write_index(index, str(path))
+    _write(index, path)
 
 
 def merge_keys(
@@ -67,7 +67,7 @@ def merge_keys(
                 moved, codes = np.ascontiguousarray(moved[keep]), np.ascontiguousarray(codes[keep])
                 index.invlists.add_entries(number, len(moved), faiss.swig_ptr(moved), faiss.swig_ptr(codes))
                 index.ntotal += len(moved)
-    faiss.write_index(index, str(path))
+    _write(index, path)
 
 
 class KeysView:
@@ -156,3 +156,9 @@ def _has_tie_at(distances: NDArray[np.float32], k: int) -> NDArray[np.bool_]:
     """The rows whose k-th best distance is also their last one, so that equals may have been left out."""
     tied: NDArray[np.bool_] = (distances[:, k - 1] == distances[:, -1]) & np.isfinite(distances[:, -1])
     return tied
+
+
+def _write(index: "faiss.Index", path: Path) -> None:
+    """Write by Python's own file: FAISS says of an error of the last bytes nothing that a caller hears of."""
+    with path.open("wb") as file:
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))

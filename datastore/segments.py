@@ -35,6 +35,7 @@ from datastore.files import (
     load_array,
     publish_folder,
     read_json,
+    save_array,
     sha256_file,
     write_bytes,
 )
@@ -283,7 +284,7 @@ class _Draft:
             codes = [np.empty((0, dimension), np.int16), *(p.passage_vectors for p in pieces)]
             arrays[passages.VECTORS] = np.concatenate(codes)
         for name, array in arrays.items():
-            np.save(self.folder / name, array, allow_pickle=False)
+            save_array(self.folder / name, array)
         with (self.folder / "text.bin").open("wb") as file:
             file.writelines(p.text.tobytes() for p in pieces)
         listing = canonical_json({"format": 1, "files": checksums(self.folder)})

@@ -1,3 +1,8 @@
+import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -5,6 +10,9 @@ import numpy as np
 import pytest
 
 from datastore.store import SEGMENTS, Datastore
+
+ROOT = Path(__file__).parents[2]
+DEADLY = {signal.SIGKILL, signal.SIGALRM}
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +50,24 @@ def leftovers() -> Callable[[Datastore], list[Path]]:
         return sorted({*strangers, *store.path.rglob(".tmp-*")})
 
     return look
+
+
+@pytest.fixture(scope="module")
+def dying():
+    """Asks the process of ``dying.py`` to die in the middle of a change."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("dying.py"))]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+
+        def ask(action: str, store: Path, **how: object) -> dict:
+            process.stdin.write(json.dumps({"action": action, "store": str(store), **how}) + "\n")
+            process.stdin.flush()
+            answer = json.loads(process.stdout.readline())
+            assert "error" not in answer or "error" in how, answer
+            assert answer["signal"] in DEADLY or "error" in how, answer
+            return answer
+
+        yield ask
+        process.stdin.close()
