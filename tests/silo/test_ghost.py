@@ -1,6 +1,6 @@
 """The ghost test: whatever was removed, everything answers as in a store that never had it, to the bit.
 
-Neighbors, continuations, and what an LM generates with both; and after compaction every file is the same. The
+Neighbors, continuations, passages, and what an LM generates with both; and after compaction every file is the same. The
 documents are encoded once; each store is made of the same arrays.
 """
 
@@ -91,6 +91,10 @@ class World:
         grams = store.continuations(contexts, [64, 3, 1])
         said += [array.tobytes() for array in (grams.lengths, grams.counts, grams.bounds, grams.tokens)]
         said.append(grams.token_counts.tobytes())
+        for prompt in prompts:
+            ranked = store.passages(prompt, 8)
+            places = (ranked.documents, ranked.numbers.tolist(), ranked.characters.tolist())
+            said.append((*places, ranked.scores.tobytes()))
         silo = Silo(self.lm, store)
         said += [tuple(silo.generate(prompt, SETTINGS)) for prompt in prompts]
         said += [tuple(silo.generate(prompts[0], SAMPLED))]
