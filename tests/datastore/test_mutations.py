@@ -51,7 +51,7 @@ MUTATIONS = {
         "snapshots.py",
         "    if missing.any():",
         "    if False:",
-        f"{GHOST}[one segment-some]",
+        GHOST,
     ),
     "the writer's look at opt-outs before it publishes": Mutation(
         "writer.py",
@@ -63,7 +63,7 @@ MUTATIONS = {
         "keys.py",
         "np.ascontiguousarray(moved[keep]), np.ascontiguousarray(codes[keep])",
         "np.ascontiguousarray(moved[keep][::-1]), np.ascontiguousarray(codes[keep][::-1])",
-        f"{GHOST}[one segment-some]",
+        GHOST,
     ),
     "fitting on licensed text alone": Mutation(
         "writer.py", "if facts.risk == HIGH_RISK:", "if False:", "test_add.py::test_no_store_is_made_with"
