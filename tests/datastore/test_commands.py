@@ -236,7 +236,7 @@ def test_a_snapshot_an_opt_out_and_a_restore_without_it(silo, path, tmp_path):
     status, out, _ = silo("datastore", "restore", snapshot, restored, *newest)
     assert (status, out.splitlines()[0]) == (0, "restored 9 documents")
     assert "left out: doc-4, which was opted out since the snapshot" in out
-    assert silo("datastore", "info", restored)[1].splitlines()[3] == "documents  9 live, 1 erased"
+    assert "documents  9 live, 1 erased" in silo("datastore", "info", restored)[1].splitlines()
     silo("datastore", "compact", path)
     _, out, _ = silo("datastore", "restore", snapshot, tmp_path / "again", *newest)
     assert "left out: 1 documents whose keys were destroyed" in out

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from datastore.codecs import Codec, fit_space
 from datastore.errors import CorruptDatastore, WriterBusy
 from datastore.files import canonical_json, load_array, locked, read_json, remove_leftovers, save_array, write_bytes
 from datastore.keys import write_keys
@@ -115,7 +116,7 @@ def test_an_array_or_index_that_does_not_fit_on_the_disk_is_an_error():
     with pytest.raises(OSError, match="No space left"):
         save_array(full, array)
     with pytest.raises(OSError, match="No space left"):
-        write_keys(full, np.zeros((1, 2), np.float32), np.zeros((3, 2)), np.arange(3))
+        write_keys(full, fit_space(np.zeros((9, 2)), 1, Codec("fp16", 2)), np.zeros((3, 2)), np.arange(3))
 
 
 def test_an_array_is_saved_as_numpy_saves_it(tmp_path):
