@@ -3,7 +3,7 @@
 So a document leaves every copy of every snapshot, wherever they are, when its key is destroyed (``keyring``), which
 compaction does with what it erases. ``restore`` is the way back; a snapshot that was only made proves nothing.
 
-``manifest.json``, ``centroids.npy``, ``fitted-on.jsonl``  as in the store; of licensed text alone
+``manifest.json`` and the files it names  as in the store; of licensed text alone
 ``documents.bin``   live and hidden documents, one encrypted blob after another: facts, and what a segment copies
 ``documents.json``  of each blob its number in order of ingestion, name of its key, offset, and bytes
 ``records.bin``     encrypted: log, receipts, suppressions, and what the catalog knows of documents that are out

@@ -37,8 +37,8 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from datastore.epoch import Epoch
-from datastore.errors import CorruptDatastore, DatastoreError, VerificationFailed
-from datastore.files import is_read_only
+from datastore.errors import CannotWrite, CorruptDatastore, DatastoreError, VerificationFailed
+from datastore.files import is_read_only, sync_file
 from datastore.journal import Journal, lost_leaves
 from datastore.key_chain import KeyChain
 from datastore.receipts import Receipt, edge_of, receipt_from_json
@@ -123,6 +123,13 @@ suppressed_fingerprints = Table(
 )
 
 
+_CONTRADICTION = f"""
+SELECT id FROM documents WHERE (state = '{LIVE}') <> (removed_epoch IS NULL) OR removed_epoch < 1
+UNION ALL SELECT segment FROM documents WHERE segment IS NOT NULL GROUP BY segment
+HAVING min(ordinal) <> 0 OR max(ordinal) <> count(*) - 1 OR count(DISTINCT ordinal) <> count(*)
+"""
+
+
 class Catalog:
     """The catalog in ``folder``. Read with ``read``; the only way to change it is ``change``.
 
@@ -133,6 +140,7 @@ class Catalog:
         path = folder / FILE_NAME
         if not path.is_file():
             raise CorruptDatastore(f"{path} is missing. Restore the store from a snapshot.")
+        self._log_path = folder / f"{FILE_NAME}-wal"
         self.shared_epoch = Epoch(folder)
         self._chain = chain
         self.bar: Callable[[Connection, Receipt], None] = lambda _connection, _receipt: None
@@ -144,6 +152,7 @@ class Catalog:
         # The journal is read before the catalog, which commits first: so what it alone has was lost.
         self.journal = Journal(folder)
         with self.read() as connection:
+            self._check_pages(connection)
             lost = self._lost(connection)
         if lost:
             self._reader.dispose()
@@ -167,9 +176,9 @@ class Catalog:
         try:
             with self._reader.begin() as connection:
                 yield connection
-        except DatabaseError as error:
+        except (DatabaseError, UnicodeDecodeError) as error:  # the latter where SQLite's own message is damaged
             raise CorruptDatastore(
-                f"the catalog cannot be read: {error.orig}. Restore the store from a snapshot."
+                f"the catalog cannot be read: {getattr(error, 'orig', error)}. Restore the store from a snapshot."
             ) from error
 
     @contextmanager
@@ -178,10 +187,10 @@ class Catalog:
 
         An exception inside takes everything back, the epoch too. The journal follows the commit and comes before
         the epoch is even again. OSError where it cannot be written: the change is in force all the same, and the
-        next one writes it to the journal.
+        next one writes it to the journal. CannotWrite where the catalog itself cannot: nothing was promised.
         """
         with self.shared_epoch.change(self.epoch):
-            with self._writer.begin() as connection:
+            with _explained(), self._writer.begin() as connection:
                 self._take_from_journal(connection)
                 yield connection
                 connection.execute(update(state).values(epoch=state.c.epoch + 1))
@@ -190,13 +199,26 @@ class Catalog:
     @contextmanager
     def note(self) -> Iterator[Connection]:
         """One durable transaction about what no answer depends on: the epoch stays, and readers keep what they know."""
-        with self._writer.begin() as connection:
+        with _explained(), self._writer.begin() as connection:
             yield connection
 
     def epoch(self) -> int:
         """How many changes were committed since the store was made."""
         with self.read() as connection:
             return epoch_of(connection)
+
+    @staticmethod
+    def _check_pages(connection: Connection) -> None:
+        """Raise CorruptDatastore unless tables and indexes agree, and rows with each other; SQLite has no checksums.
+
+        With a bit flipped in an index, a removed document is in no list of the removed ones; with one flipped in an
+        ordinal, another document is masked in its place.
+        """
+        found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one()
+        if found == "ok" and (row := connection.exec_driver_sql(_CONTRADICTION).first()) is not None:
+            found = f"its rows contradict each other at {row[0]!r}"
+        if found != "ok":
+            raise CorruptDatastore(f"the catalog is damaged: {found}. Restore the store from a snapshot.")
 
     def _lost(self, connection: Connection) -> list[Receipt]:
         """What the journal has and the catalog lacks. Raises CorruptDatastore where the two are no whole log."""
@@ -238,7 +260,10 @@ class Catalog:
         """Move the write-ahead log into the catalog and cut it to nothing; False while a reader holds it."""
         connection = self._writer.raw_connection()
         try:
-            busy: int = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            with _explained():
+                busy: int = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            if busy == 0 and self._log_path.exists():
+                sync_file(self._log_path)  # SQLite cuts it and leaves it there: a loss of power would bring it back
             return busy == 0
         finally:
             connection.close()
@@ -252,6 +277,22 @@ class Catalog:
 def tables() -> list[Table]:
     """Every table of a catalog, each after those that it refers to."""
     return [*_schema.sorted_tables, *request_schema.sorted_tables]
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What SQLite says of a disk that is full, read-only or failing, as CannotWrite."""
+    try:
+        yield
+    except (DatabaseError, sqlite3.Error) as error:
+        cause = error.orig if isinstance(error, DatabaseError) else error
+        name = getattr(cause, "sqlite_errorname", "")
+        if not name.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")):
+            raise
+        raise CannotWrite(
+            f"the catalog could not be written ({cause}), and nothing was promised. Free some space, or make the "
+            "store's disk writable; then try again."
+        ) from error
 
 
 def epoch_of(connection: Connection) -> int:

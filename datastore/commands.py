@@ -51,6 +51,7 @@ def info(
     manifest = opened.manifest
     print(f"store      {manifest.store}, made {manifest.created_at}, epoch {opened.epoch}")
     print(f"encoder    {manifest.encoder_name} ({manifest.encoder:.16}…), {manifest.dimension} dimensions")
+    print(f"keys       {manifest.stored_dimension} dimensions as {manifest.codec}")
     print(
         f"fitted on  {manifest.n_fitted_documents:,} licensed documents: {manifest.n_lists} lists, "
         f"kNN temperature {manifest.knn_temperature:.4g}"

@@ -16,6 +16,7 @@ from sqlalchemy import delete, select, update
 from datastore import backup_keys, catalog
 from datastore.catalog import ERASED, HIDDEN, LIVE, REMOVED, WIPED
 from datastore.errors import WriterBusy
+from datastore.files import sync_folder
 from datastore.rotation import destroy_retired_keys
 from datastore.segments import Segment, WrittenSegment, copy_segment, cut
 from datastore.store import SEGMENTS, Datastore
@@ -80,6 +81,7 @@ def compact(store: Datastore, *, patience: float = 30.0) -> Compacted:
                 connection.execute(update(catalog.documents).where(here).values(state=ERASED, segment=None, **WIPED))
         for name in names[n_same:]:
             shutil.rmtree(store.path / SEGMENTS / name)
+        sync_folder(store.path / SEGMENTS)  # or a loss of power brings them back
         _clear_log(store, patience)
         unreached = _destroy_keys(store)
     return Compacted(len(removed), len(names), n_same + len(written), tuple(unreached))
@@ -107,7 +109,7 @@ def _write(store: Datastore, layout: list[list[_Kept]]) -> list[tuple[WrittenSeg
         segment = copy_segment(
             store.path / SEGMENTS,
             next(names),
-            store.centroids,
+            store.space,
             store.manifest.token_type,
             store.passage_settings,
             parts,

@@ -8,6 +8,7 @@
     ├── UnknownDocument        no document of that id was ever in this store
     ├── BadArrays              keys, tokens or spans of the wrong shape, type or range
     ├── WriterBusy             another process is writing to this store
+    ├── CannotWrite            the disk is full, read-only or failing
     ├── ReaderFenced           an opt-out did not wait longer for this step; its result is not to be used
     ├── UnknownRequest         no opt-out request of that id
     ├── RequestConflict        a request is in a state, or has a body, that does not allow what is asked
@@ -50,6 +51,10 @@ class BadArrays(DatastoreError):
 
 class WriterBusy(DatastoreError):
     """Another process is writing to this store."""
+
+
+class CannotWrite(DatastoreError):
+    """The disk is full, read-only or failing."""
 
 
 class ReaderFenced(DatastoreError):

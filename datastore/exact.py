@@ -13,8 +13,8 @@ class ExactView:
     """Every live key compared with every query, in float64."""
 
     def __init__(self, keys: NDArray[np.floating], positions: NDArray[np.int64]) -> None:
-        """``keys`` is ``(m, d)``, stored as fp16 would store them; ``positions`` is ``(m,)``, increasing."""
-        self._keys = keys.astype(np.float16).astype(np.float64)
+        """``keys`` is ``(m, d)``, as a codec leaves them; ``positions`` is ``(m,)``, increasing."""
+        self._keys = keys.astype(np.float64)
         self._positions = positions
 
     def search(

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,15 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CorruptDatastore(f"{path} should be {what}; it holds a JSON {type(value).__name__}")
     return value
+
+
+def save_array(path: Path, array: NDArray[Any]) -> None:
+    """Write ``array`` to ``path`` as ``numpy.save`` does. Raises OSError where the disk is full or failing.
+
+    Through a plain ``write``: given a real file, numpy hands it to C, where an error of the last bytes is lost.
+    """
+    with path.open("wb") as file:
+        np.save(SimpleNamespace(write=file.write), array, allow_pickle=False)
 
 
 def load_array(path: Path) -> NDArray[Any]:

@@ -1,13 +1,11 @@
-"""The ``keys`` view: the nearest contexts of a segment, by FAISS inverted lists over fp16 keys.
+"""The ``keys`` view: the nearest contexts of a segment, by FAISS inverted lists over coded keys.
 
 Works on positions and vectors; knows neither documents nor tokens. Every rule here serves one
 end: what a search answers must not depend on entries that are not live.
 
-- The coarse centroids are given, fitted on licensed text, and frozen; nothing is trained here.
-- Keys are stored as fp16 themselves, not as a residual to their centroid, so that the distance of an
-  entry is the same number in whichever list and segment it lies.
+- The space of the keys is given, fitted on licensed text, and frozen (``codecs``); nothing is trained here.
 - Distances of one query never come from a matrix product over many: BLAS rounds a row
-  differently with the shape of the batch, hence the threshold below, which is global to faiss.
+  differently with the shape of the batch, hence the threshold in ``codecs``, which is global to faiss.
 - FAISS filters inside the scan. Its choice among equal distances at rank k follows the order of
   the scan, so a query with a tie there is asked again, for more, until the tie is wholly inside.
 """
@@ -20,14 +18,11 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from datastore.codecs import MAX_FP16, KeySpace
 from datastore.errors import BadArrays, CorruptDatastore
 from datastore.views import LiveMask
 
-faiss.cvar.distance_compute_blas_threshold = 1 << 30
-
 FILE_NAME = "keys.faiss"
-MAX_FP16 = 65504.0
-"""The largest number that fp16 holds."""
 _ADD_ROWS = 1 << 16
 
 
@@ -38,28 +33,7 @@ class Lists(Protocol):
         """As ``KeysView.lists``."""
 
 
-def fit_centroids(keys: NDArray[np.floating], n_lists: int, seed: int = 0) -> NDArray[np.float32]:
-    """Coarse centroids ``(n_lists, d)`` by k-means over ``keys`` ``(m, d)``, which must be of licensed text.
-
-    Raises:
-        BadArrays: there are fewer keys than lists, or values that are not finite.
-    """
-    keys = np.ascontiguousarray(keys, dtype=np.float32)
-    if len(keys) < n_lists:
-        raise BadArrays(f"{n_lists} inverted lists need at least as many licensed keys to fit on; got {len(keys)}")
-    if not np.isfinite(keys).all():
-        raise BadArrays("licensed keys have NaN or infinite values")
-    kmeans = faiss.Kmeans(
-        keys.shape[1], n_lists, niter=8, seed=seed, max_points_per_centroid=40, min_points_per_centroid=1
-    )
-    kmeans.train(keys)
-    centroids: NDArray[np.float32] = kmeans.centroids.reshape(n_lists, -1)
-    return centroids
-
-
-def write_keys(
-    path: Path, centroids: NDArray[np.float32], keys: NDArray[np.floating], positions: NDArray[np.int64]
-) -> None:
+def write_keys(path: Path, space: KeySpace, keys: NDArray[np.floating], positions: NDArray[np.int64]) -> None:
     """Write the index of ``keys`` ``(m, d)`` at ``positions`` ``(m,)``, increasing, to ``path``.
 
     Raises:
@@ -67,16 +41,16 @@ def write_keys(
     """
     if len(keys) and not np.abs(keys).max() <= MAX_FP16:
         raise BadArrays(f"keys must lie within ±{MAX_FP16:,.0f} to be stored as fp16; got {np.abs(keys).max()}")
-    index = _empty_index(centroids)
+    index = space.empty_index()
     for start in range(0, len(keys), _ADD_ROWS):
         rows = slice(start, start + _ADD_ROWS)
-        index.add_with_ids(np.ascontiguousarray(keys[rows], dtype=np.float32), np.ascontiguousarray(positions[rows]))
-    faiss.write_index(index, str(path))
+        index.add_with_ids(space.project(keys[rows]), np.ascontiguousarray(positions[rows]))
+    _write(index, path)
 
 
 def merge_keys(
     path: Path,
-    centroids: NDArray[np.float32],
+    space: KeySpace,
     parts: Sequence[tuple[Lists, NDArray[np.int64]]],
 ) -> None:
     """Write to ``path`` the entries of several views, each with its map from old position to new (-1: left out).
@@ -84,7 +58,7 @@ def merge_keys(
     Each inverted list is copied in order, codes untouched, so the file equals, byte for byte, one that
     ``write_keys`` makes of the entries that stay. FAISS's own ``remove_ids`` would swap the last entry into the hole.
     """
-    index = _empty_index(centroids)
+    index = space.empty_index()
     for view, new_positions in parts:
         for number, positions, codes in view.lists():
             moved = new_positions[positions]
@@ -93,7 +67,7 @@ def merge_keys(
                 moved, codes = np.ascontiguousarray(moved[keep]), np.ascontiguousarray(codes[keep])
                 index.invlists.add_entries(number, len(moved), faiss.swig_ptr(moved), faiss.swig_ptr(codes))
                 index.ntotal += len(moved)
-    faiss.write_index(index, str(path))
+    _write(index, path)
 
 
 class KeysView:
@@ -103,19 +77,22 @@ class KeysView:
         CorruptDatastore: the file is no index of the expected kind and dimension.
     """
 
-    def __init__(self, path: Path, dimension: int) -> None:
+    def __init__(self, path: Path, space: KeySpace) -> None:
         try:
             self._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
         except RuntimeError as error:
             raise CorruptDatastore(f"{path} is not a FAISS index: {error}") from None
-        if not isinstance(self._index, faiss.IndexIVFScalarQuantizer) or self._index.d != dimension:
-            raise CorruptDatastore(f"{path} should be an IVF index of {dimension} dimensions; got {self._index}")
+        kind = faiss.IndexIVFPQ if space.kind == "pq" else faiss.IndexIVFScalarQuantizer
+        if not isinstance(self._index, kind) or self._index.d != space.dimension:
+            raise CorruptDatastore(
+                f"{path} should be an IVF index of {space.dimension} dimensions for {space.kind}; got {self._index}"
+            )
         self.n_entries: int = self._index.ntotal
 
     def search(
         self, queries: NDArray[np.float32], k: int, n_probe: int, live: LiveMask
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """As ``NeighborsView.search``: one total order (squared distance, position), live entries only."""
+        """As ``NeighborsView.search``, of projected ``queries``: one total order (squared distance, position)."""
         wanted = min(k + 1, self.n_entries)
         distances, positions = _ordered(*self._scan(queries, wanted, n_probe, live))
         rows = np.flatnonzero(_has_tie_at(distances, k)) if wanted < self.n_entries else np.empty(0, np.int64)
@@ -181,14 +158,7 @@ def _has_tie_at(distances: NDArray[np.float32], k: int) -> NDArray[np.bool_]:
     return tied
 
 
-def _empty_index(centroids: NDArray[np.float32]) -> "faiss.IndexIVFScalarQuantizer":
-    n_lists, dimension = centroids.shape
-    quantizer = faiss.IndexFlatL2(dimension)
-    quantizer.add(np.ascontiguousarray(centroids))
-    index = faiss.IndexIVFScalarQuantizer(
-        quantizer, dimension, n_lists, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_L2, False
-    )
-    index.is_trained = True
-    index.own_fields = True
-    quantizer.this.disown()
-    return index
+def _write(index: "faiss.Index", path: Path) -> None:
+    """Write by Python's own file: FAISS says of an error of the last bytes nothing that a caller hears of."""
+    with path.open("wb") as file:
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))

@@ -41,6 +41,12 @@ class Manifest:
     """tau that was fitted on licensed text, in units of squared L2."""
     n_lists: int
     """Inverted lists of the ``keys`` view."""
+    codec: str
+    """How keys are written: one of ``codecs.KINDS``."""
+    stored_dimension: int
+    """Of a key in the store; less than ``dimension`` where a projection leaves out the others."""
+    exact_below: int
+    """With fewer live entries than this, a search scans all lists, whatever it was asked."""
     max_segment_positions: int
     """A segment is cut before the document that would exceed this many tokens."""
     passage_tokens: int
@@ -65,6 +71,11 @@ class Manifest:
         """All keys that signed for this store."""
         first = self.rotations[0].old_key if self.rotations else self.public_key
         return KeyChain(self.store, first, self.rotations)
+
+    @property
+    def is_projected(self) -> bool:
+        """Whether dimensions of the keys are left out."""
+        return self.stored_dimension < self.dimension
 
     @property
     def passage_settings(self) -> PassageSettings:

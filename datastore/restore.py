@@ -35,6 +35,7 @@ from datastore.backups import (
     unpacked,
 )
 from datastore.catalog import ERASED, HIDDEN, LIVE, WIPED, Catalog
+from datastore.codecs import read_space
 from datastore.errors import CorruptDatastore, DatastoreError, VerificationFailed
 from datastore.files import TEMPORARY_PREFIX, check_files, locked, publish_folder
 from datastore.heads import TreeHead, check_head
@@ -48,7 +49,7 @@ from datastore.records import DocumentFacts
 from datastore.segments import Pieces, WrittenSegment, copy_segment, cut
 from datastore.signing import FILE_NAME as SIGNING_KEY
 from datastore.signing import public_hex, write_key
-from datastore.store import CENTROIDS, SEGMENTS, Datastore
+from datastore.store import SEGMENTS, Datastore
 from datastore.suppression import Marks, suppress
 from datastore.writer import WRITER_LOCK, clear_killed, record_segment
 
@@ -299,14 +300,14 @@ def _write(
     write_key(temporary / SIGNING_KEY, ring.signing_key())
     write_manifest(temporary, manifest, ring.signing_key())
     live = [document for document in known if document.marks is None]
-    centroids = np.load(temporary / CENTROIDS, allow_pickle=False)
+    space = read_space(temporary, manifest.codec, manifest.is_projected)
     written: list[tuple[WrittenSegment, list[_Known]]] = []
     first = records["state"][0]["next_segment"]
     for a, b in cut([document.n_positions for document in live], manifest.max_segment_positions):
         sources = [(_Source(str(d.blob.number), _read(folder, backup.store, d.blob)), 0) for d in live[a:b]]
         name = f"{first + len(written):08d}"
         segment = copy_segment(
-            temporary / SEGMENTS, name, centroids, manifest.token_type, manifest.passage_settings, sources
+            temporary / SEGMENTS, name, space, manifest.token_type, manifest.passage_settings, sources
         )
         written.append((segment, list(live[a:b])))
     Catalog.create(temporary)

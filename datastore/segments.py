@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datastore import keys, ngrams, passages
+from datastore.codecs import KeySpace
 from datastore.errors import CorruptDatastore
 from datastore.files import (
     TEMPORARY_PREFIX,
@@ -34,12 +35,13 @@ from datastore.files import (
     load_array,
     publish_folder,
     read_json,
+    save_array,
     sha256_file,
     write_bytes,
 )
 from datastore.passages import PassageSettings, PassagesView
 from datastore.records import EncodedDocument
-from datastore.views import View
+from datastore.views import LiveMask, View
 
 FILE_NAME = "segment.json"
 
@@ -79,7 +81,7 @@ class Segment:
         CorruptDatastore: a file is missing or is not what was written.
     """
 
-    def __init__(self, folder: Path, sha256: str, dimension: int, passage_dimension: int = 0) -> None:
+    def __init__(self, folder: Path, sha256: str, space: KeySpace, passage_dimension: int = 0) -> None:
         self.name = folder.name
         listing = folder / FILE_NAME
         if not listing.is_file() or sha256_file(listing) != sha256:
@@ -92,12 +94,17 @@ class Segment:
         self._documents = load_array(folder / "documents.npy")
         self._sentences = load_array(folder / "sentences.npy")
         self._text = np.memmap(folder / "text.bin", mode="r") if self._documents[-1, 1] else np.empty(0, np.uint8)
-        self.keys = keys.KeysView(folder / keys.FILE_NAME, dimension)
+        self.keys = keys.KeysView(folder / keys.FILE_NAME, space)
         self.ngrams = ngrams.NgramsView(folder / ngrams.FILE_NAME, self.tokens, self._documents[:-1, 0])
         self.passages = PassagesView(folder, len(self.tokens), passage_dimension)
         self.views: tuple[View, ...] = (self.keys, self.ngrams, self.passages)
         self.n_positions = len(self.tokens)
         self.n_documents = len(self._documents) - 1
+
+    def n_live(self, mask: LiveMask) -> int:
+        """How many entries may be served; the last token of a document has none."""
+        ends = self._documents[1:, 0] - 1
+        return int(np.count_nonzero(mask.flags) - np.count_nonzero(mask.flags[ends]))
 
     def span(self, ordinal: int) -> tuple[int, int]:
         """Half-open range of the document's positions, its end token included."""
@@ -144,7 +151,7 @@ class Segment:
 def write_segment(
     segments: Path,
     name: str,
-    centroids: NDArray[np.float32],
+    space: KeySpace,
     token_type: str,
     passage_settings: PassageSettings,
     documents: Sequence[EncodedDocument],
@@ -153,18 +160,17 @@ def write_segment(
     pieces = [_pieces_of(document, token_type, passage_settings.dimension) for document in documents]
     starts = _starts(pieces)
     positions = [np.arange(a, a + len(d.keys), dtype=np.int64) for a, d in zip(starts, documents, strict=True)]
-    dimension = centroids.shape[1]
-    stacked = np.concatenate([d.keys for d in documents] or [np.empty((0, dimension), np.float16)])
+    stacked = np.concatenate([d.keys for d in documents])
     where = np.concatenate(positions or [np.empty(0, np.int64)])
     with _Draft(segments, name) as draft:
-        keys.write_keys(draft.folder / keys.FILE_NAME, centroids, stacked, where)
+        keys.write_keys(draft.folder / keys.FILE_NAME, space, stacked, where)
         return draft.publish(pieces, token_type, passage_settings)
 
 
 def copy_segment(
     segments: Path,
     name: str,
-    centroids: NDArray[np.float32],
+    space: KeySpace,
     token_type: str,
     passage_settings: PassageSettings,
     documents: Sequence[tuple[Source, int]],
@@ -181,7 +187,7 @@ def copy_segment(
         new[a:b] = np.arange(start, start + b - a)
     with _Draft(segments, name) as draft:
         parts = [(segment.keys, new) for segment, new in moves.values()]
-        keys.merge_keys(draft.folder / keys.FILE_NAME, centroids, parts)
+        keys.merge_keys(draft.folder / keys.FILE_NAME, space, parts)
         return draft.publish(pieces, token_type, passage_settings)
 
 
@@ -278,7 +284,7 @@ class _Draft:
             codes = [np.empty((0, dimension), np.int16), *(p.passage_vectors for p in pieces)]
             arrays[passages.VECTORS] = np.concatenate(codes)
         for name, array in arrays.items():
-            np.save(self.folder / name, array, allow_pickle=False)
+            save_array(self.folder / name, array)
         with (self.folder / "text.bin").open("wb") as file:
             file.writelines(p.text.tobytes() for p in pieces)
         listing = canonical_json({"format": 1, "files": checksums(self.folder)})

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from datastore.codecs import KeySpace
 from datastore.ngrams import Sequences, summed
 from datastore.ranking import Question, rank
 from datastore.records import Continuations, Neighbors, Occurrences, Passages
@@ -29,13 +30,25 @@ class Snapshot:
     masks: list[LiveMask]
     names: dict[tuple[str, int], str] = field(default_factory=dict)
     """(segment, ordinal) -> document id, filled as asked."""
+    _counted: tuple[list[int], int] = field(default_factory=lambda: ([], 0))
+    """Versions of the masks and what was counted under them."""
+
+    def n_live(self) -> int:
+        """How many entries may be served: a function of the documents that are live, and of nothing else."""
+        versions = [mask.version for mask in self.masks]
+        counted, n = self._counted
+        if counted != versions:
+            n = sum(segment.n_live(mask) for segment, mask in zip(self.segments, self.masks, strict=True))
+            self._counted = (versions, n)
+        return n
 
 
-def search(snapshot: Snapshot, queries: NDArray[np.float32], k: int, n_probe: int) -> Neighbors:
+def search(snapshot: Snapshot, space: KeySpace, queries: NDArray[np.float32], k: int, n_probe: int) -> Neighbors:
     """As ``Datastore.search``: each segment is searched, and what they find is merged."""
     usable: NDArray[np.bool_] = np.asarray(np.isfinite(queries).all(axis=1))
     if not usable.all():
         queries = np.where(usable[:, None], queries, np.float32(0))
+    queries = space.project(queries)
     parts = [
         _search_segment(segment, start, mask, queries, k, n_probe)
         for segment, start, mask in zip(snapshot.segments, snapshot.starts, snapshot.masks, strict=True)

@@ -27,8 +27,9 @@ from sqlalchemy import Connection, RowMapping, func, select
 
 from datastore import catalog
 from datastore.catalog import HIDDEN, LIVE, REMOVED, Catalog
+from datastore.codecs import KeySpace, read_space
 from datastore.errors import BadArrays, CorruptDatastore, ReaderFenced, UnknownDocument
-from datastore.files import check_files, load_array
+from datastore.files import check_files
 from datastore.hiding import is_any_released_since
 from datastore.manifest import Manifest, read_manifest
 from datastore.ngrams import Sequences
@@ -44,7 +45,6 @@ from datastore.suppression import Marks
 from datastore.suppression import suppress as bar_text
 from datastore.views import LiveMask
 
-CENTROIDS = "centroids.npy"
 SEGMENTS = "segments"
 
 Answer = TypeVar("Answer")
@@ -63,7 +63,7 @@ class Datastore:
         self.path = path
         self.manifest: Manifest = read_manifest(path)
         check_files(path, self.manifest.files)
-        self.centroids: NDArray[np.float32] = load_array(path / CENTROIDS)
+        self.space: KeySpace = read_space(path, self.manifest.codec, self.manifest.is_projected)
         self.catalog = Catalog(path, lambda: read_manifest(path).chain)
         self.catalog.bar = self._bar
         self.readers = Readers(path, self.catalog.shared_epoch)
@@ -128,7 +128,8 @@ class Datastore:
     def search(self, queries: NDArray[np.floating], k: int, n_probe: int = 8) -> Neighbors:
         """The ``k`` nearest live entries of each of ``queries`` ``(q, d)`` in the ``n_probe`` nearest inverted lists.
 
-        A query with NaN or infinite values gets no neighbors.
+        With fewer live entries than the manifest's ``exact_below`` all lists are scanned. A query with NaN or
+        infinite values gets no neighbors.
 
         Raises:
             BadArrays: the queries are not ``(q, d)``, or ``k`` or ``n_probe`` is not positive.
@@ -138,7 +139,12 @@ class Datastore:
         if k < 1 or n_probe < 1:
             raise BadArrays(f"k and n_probe must be at least 1; got k={k}, n_probe={n_probe}")
         exact = np.ascontiguousarray(queries, dtype=np.float32)
-        return self._answer(lambda snapshot: search(snapshot, exact, k, n_probe))
+
+        def answer(snapshot: Snapshot) -> Neighbors:
+            is_small = snapshot.n_live() < self.manifest.exact_below
+            return search(snapshot, self.space, exact, k, self.space.n_lists if is_small else n_probe)
+
+        return self._answer(answer)
 
     def continuations(
         self,
@@ -356,7 +362,7 @@ class Datastore:
             bar_text(connection, Marks.of(self.open_segment(row.segment).text(row.ordinal)))
 
     def _open(self, name: str, sha256: str) -> Segment:
-        return Segment(self.path / SEGMENTS / name, sha256, self.manifest.dimension, self.manifest.passage_dimension)
+        return Segment(self.path / SEGMENTS / name, sha256, self.space, self.manifest.passage_dimension)
 
     def _find_live(self, snapshot: Snapshot, document: str) -> tuple[Segment, int]:
         with self.catalog.read() as connection:

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, select, update
 
-from datastore import catalog, keys
+from datastore import catalog
 from datastore.catalog import LIVE, Catalog
+from datastore.codecs import MAX_FP16, Codec, fit_space, write_space
 from datastore.errors import BadArrays, DatastoreError, DuplicateDocument, WriterBusy
 from datastore.files import (
     TEMPORARY_PREFIX,
@@ -38,13 +39,15 @@ from datastore.passages import PassageSettings, cut_passages, first_tokens, vect
 from datastore.records import DocumentFacts, EncodedDocument
 from datastore.segments import Segment, WrittenSegment, copy_segment, write_segment
 from datastore.signing import create_key, public_hex
-from datastore.store import CENTROIDS, SEGMENTS, Datastore
+from datastore.store import SEGMENTS, Datastore
 from datastore.suppression import Marks, last_suppression, reason
 
 FITTED_ON = "fitted-on.jsonl"
 WRITER_LOCK = "writer.lock"
 HIGH_RISK = "HIGH_RISK"
 MAX_SEGMENT_POSITIONS = 1 << 20
+EXACT_BELOW = 20_000
+"""With fewer live entries a search looks at all of them: there is no time to be saved yet."""
 
 
 @dataclass(frozen=True)
@@ -78,16 +81,18 @@ def create(
     knn_temperature: float,
     now: datetime,
     max_segment_positions: int = MAX_SEGMENT_POSITIONS,
+    codec: Codec = Codec(),  # noqa: B008, frozen
+    exact_below: int = EXACT_BELOW,
     passages: PassageSettings = PassageSettings(),  # noqa: B008, frozen
 ) -> Datastore:
-    """Make an empty store at ``path``, with its coarse centroids fitted on ``licensed_keys`` ``(m, d)``.
+    """Make an empty store at ``path``, with the space of its keys fitted on ``licensed_keys`` ``(m, d)``.
 
     ``fitted_on`` names the documents that ``licensed_keys`` and ``knn_temperature`` came from.
 
     Raises:
         DatastoreError: ``path`` exists, or a document in ``fitted_on`` is high-risk: what is fitted on a
             text keeps a trace of it that no removal reaches.
-        BadArrays: fewer keys than lists, or of another dimension.
+        BadArrays: fewer keys than the lists or the codec need, or of another dimension.
     """
     if path.exists():
         raise DatastoreError(f"{path} exists. Add to it with `silo datastore add`, or name a new folder.")
@@ -104,7 +109,8 @@ def create(
     temporary.mkdir(parents=True)
     try:
         with locked(temporary / WRITER_LOCK, wait=False):
-            np.save(temporary / CENTROIDS, keys.fit_centroids(licensed_keys, n_lists), allow_pickle=False)
+            space = fit_space(licensed_keys, n_lists, codec)
+            write_space(temporary, space)
             lines = (
                 json.dumps({"id": f.id, "digest": f.digest, "license": f.license, "risk": f.risk}) for f in fitted_on
             )
@@ -120,6 +126,9 @@ def create(
                 token_type="uint16" if encoder.vocabulary <= 1 << 16 else "uint32",
                 knn_temperature=knn_temperature,
                 n_lists=n_lists,
+                codec=space.kind,
+                stored_dimension=space.dimension,
+                exact_below=exact_below,
                 max_segment_positions=max_segment_positions,
                 passage_tokens=passages.max_tokens,
                 passage_encoder=passages.encoder,
@@ -164,7 +173,7 @@ def add(store: Datastore, documents: Iterable[EncodedDocument]) -> Added:
             segment = write_segment(
                 store.path / SEGMENTS,
                 next(names),
-                store.centroids,
+                store.space,
                 store.manifest.token_type,
                 store.passage_settings,
                 batch,
@@ -271,9 +280,9 @@ def _check_arrays(store: Datastore, document: EncodedDocument) -> None:
             f"document {document.facts.id!r}: keys must have {manifest.dimension} dimensions, as this store's encoder "
             f"{manifest.encoder_name!r} makes them; got {document.keys.shape[1]}"
         )
-    if len(document.keys) and not np.abs(document.keys).max() <= keys.MAX_FP16:
+    if len(document.keys) and not np.abs(document.keys).max() <= MAX_FP16:
         raise BadArrays(
-            f"document {document.facts.id!r}: keys must lie within ±{keys.MAX_FP16:,.0f} to be stored as fp16; "
+            f"document {document.facts.id!r}: keys must lie within ±{MAX_FP16:,.0f} to be stored as fp16; "
             f"got {np.abs(document.keys).max():,.6g}"
         )
     largest = np.iinfo(manifest.token_type).max
@@ -334,9 +343,9 @@ def _without(
     folder, folders = store.path / SEGMENTS / segment.name, store.path / SEGMENTS
     fresh = None
     if kept:
-        opened = Segment(folder, segment.sha256, store.manifest.dimension, store.manifest.passage_dimension)
+        opened = Segment(folder, segment.sha256, store.space, store.manifest.passage_dimension)
         parts = [(opened, ordinal) for ordinal in kept]
-        fresh = copy_segment(folders, spare, store.centroids, store.manifest.token_type, store.passage_settings, parts)
+        fresh = copy_segment(folders, spare, store.space, store.manifest.token_type, store.passage_settings, parts)
     shutil.rmtree(folder)
     if fresh is None:
         return None

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from silo.settings import DEFAULT_CODEC, DEFAULT_PCA
+
 if TYPE_CHECKING:
     from datastore.records import EncodedDocument
     from datastore.store import Datastore
@@ -45,12 +47,15 @@ def build(
     lists: Annotated[
         int, typer.Option(min=1, help="Inverted lists; about twice the root of the number of entries.")
     ] = 512,
+    codec: Annotated[str, typer.Option(help="Bytes of a stored key: fp16, sq8 or pq.")] = DEFAULT_CODEC,
+    pca: Annotated[int, typer.Option(min=0, help="Dimensions that PCA leaves of a key; 0: all.")] = DEFAULT_PCA,
     license: Annotated[str, typer.Option(help="License of documents that name none.")] = "",  # noqa: A002
     passages: Passages = None,
     decontaminate: Evaluations = None,
     device: Device = "cpu",
 ) -> None:
     """Make a datastore: fit it on licensed text, then add documents. It appears whole or not at all."""
+    from datastore.codecs import Codec
     from datastore.errors import DatastoreError
     from datastore.files import sync_folder
     from datastore.passages import PassageSettings
@@ -64,10 +69,11 @@ def build(
         raise DatastoreError(f"{store} exists. Add to it with `silo datastore add`, or name a new folder.")
     unfinished = store.with_name(f"{store.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
+    stored_as = Codec(codec, pca)
     lm = LanguageModel.load(model, device)
     passage_encoder = None if passages is None else PassageEncoder.load(passages, device)
     print(f"fitting {lists} inverted lists on licensed text")
-    fitted = fit(lm, interleave([read_documents(location) for location in licensed]), lists)
+    fitted = fit(lm, interleave([read_documents(location) for location in licensed]), lists, stored_as)
     encoder = Encoder(lm.fingerprint, lm.name, lm.dimension, lm.vocab_size)
     made = create(
         unfinished,
@@ -77,6 +83,7 @@ def build(
         n_lists=lists,
         knn_temperature=fitted.knn_temperature,
         now=datetime.now(UTC),
+        codec=stored_as,
         passages=PassageSettings() if passage_encoder is None else passage_encoder.settings(),
     )
     _add(made, lm, passage_encoder, documents, license, decontaminate or [])

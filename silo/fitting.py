@@ -11,6 +11,7 @@ from itertools import islice
 import numpy as np
 import torch
 
+from datastore.codecs import Codec, KeySpace, fit_space
 from datastore.errors import BadArrays
 from datastore.exact import ExactView
 from datastore.records import DocumentFacts
@@ -42,8 +43,13 @@ class Fit:
     """Every document that took part."""
 
 
-def fit(lm: LanguageModel, licensed: Iterable[Document], n_lists: int) -> Fit:
-    """Gather ``KEYS_PER_LIST`` keys a list from the beginnings of ``licensed``, in order; tune tau.
+def fit(
+    lm: LanguageModel,
+    licensed: Iterable[Document],
+    n_lists: int,
+    codec: Codec = Codec(),  # noqa: B008, frozen
+) -> Fit:
+    """Gather ``KEYS_PER_LIST`` keys a list from the beginnings of ``licensed``, in order; tune tau for ``codec``.
 
     Raises:
         BadDocument: a document is high-risk.
@@ -73,7 +79,8 @@ def fit(lm: LanguageModel, licensed: Iterable[Document], n_lists: int) -> Fit:
             f"{n_lists} inverted lists need at least as many licensed tokens; --licensed gave {n_keys}. "
             "Add licensed text, or ask for fewer --lists."
         )
-    return Fit(np.concatenate(keys), _fit_temperature(lm, keys, values), tuple(documents))
+    space = fit_space(np.concatenate(keys), 1, codec)
+    return Fit(np.concatenate(keys), fit_temperature(lm, keys, values, space), tuple(documents))
 
 
 def interleave(sources: list[Iterable[Document]]) -> Iterable[Document]:
@@ -87,10 +94,12 @@ def interleave(sources: list[Iterable[Document]]) -> Iterable[Document]:
                 running.remove(source)
 
 
-def _fit_temperature(lm: LanguageModel, keys: list[np.ndarray], values: list[np.ndarray]) -> float:
+def fit_temperature(lm: LanguageModel, keys: list[np.ndarray], values: list[np.ndarray], space: KeySpace) -> float:
     """The tau that best predicts every second document from the others, mixed half and half with the LM.
 
-    Candidates are powers of two times the median squared distance to the nearest neighbor.
+    ``keys`` ``(n, d)`` and ``values`` ``(n,)`` are given by document. Distances are those of a store: from a
+    projected query to a projected key as its codec leaves it. Candidates are powers of two times the median squared
+    distance to the nearest neighbor.
     """
     asked = range(1, len(keys), 2)
     if not asked:
@@ -102,8 +111,8 @@ def _fit_temperature(lm: LanguageModel, keys: list[np.ndarray], values: list[np.
         return 1.0
     rows = np.linspace(0, len(queries) - 1, min(_N_QUERIES, len(queries))).astype(int)
     queries, gold = queries[rows].astype(np.float32), gold[rows]
-    view = ExactView(stored, np.arange(len(stored)))
-    distances, positions = view.search(queries, min(_K, len(stored)), 1, LiveMask.all(len(stored)))
+    view = ExactView(space.coded(space.project(stored)), np.arange(len(stored)))
+    distances, positions = view.search(space.project(queries), min(_K, len(stored)), 1, LiveMask.all(len(stored)))
     logprobs = lm.logprobs(torch.from_numpy(queries).to(lm.device)).cpu().numpy()
     lm_gold = np.exp(logprobs[np.arange(len(gold)), gold].astype(np.float64))
     is_gold = followed[positions] == gold[:, None]

@@ -10,6 +10,11 @@ from silo.errors import BadRequest
 
 MAX_NEIGHBORS = 4096
 MAX_STOPS = 4
+DEFAULT_CODEC = "sq8"
+DEFAULT_PCA = 64
+"""How `silo datastore build` stores keys; chosen with ``tests/benchmarks/bench_bytes.py`` on an LM of 256 dimensions.
+
+An LM with wider keys, or one that has barely learned, needs more dimensions: measure it."""
 
 
 @dataclass(frozen=True)

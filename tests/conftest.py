@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from pydoc_data.topics import topics
+from typing import Any
 
 import numpy as np
 import pytest
 
-from datastore.passages import PassageSettings
 from datastore.records import DocumentFacts, EncodedDocument
 from datastore.store import Datastore
 from datastore.writer import Encoder, create
@@ -56,14 +56,11 @@ def make_store(tmp_path: Path) -> Callable[..., Datastore]:
     count = iter(range(1000))
 
     def make(
-        *batches: Sequence[EncodedDocument],
-        n_lists: int = 4,
-        max_segment_positions: int = 1 << 20,
-        passages: PassageSettings | None = None,
+        *batches: Sequence[EncodedDocument], n_lists: int = 4, max_segment_positions: int = 1 << 20, **settings: Any
     ) -> Datastore:
         from datastore.writer import add
 
-        licensed = np.random.default_rng(99).integers(-2, 3, (64, DIMENSION)).astype(np.float32)
+        licensed = np.random.default_rng(99).integers(-2, 3, (300, DIMENSION)).astype(np.float32)
         facts = [DocumentFacts("licensed", digest="0" * 64, license="CC0-1.0", risk="PD")]
         store = create(
             tmp_path / f"store-{next(count)}",
@@ -74,7 +71,7 @@ def make_store(tmp_path: Path) -> Callable[..., Datastore]:
             knn_temperature=1.0,
             now=NOON,
             max_segment_positions=max_segment_positions,
-            passages=passages or PassageSettings(),
+            **settings,
         )
         for batch in batches:
             add(store, batch)

@@ -1,4 +1,9 @@
+import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +12,9 @@ import pytest
 
 from datastore.catalog import FILE_NAME as CATALOG
 from datastore.store import SEGMENTS, Datastore
+
+ROOT = Path(__file__).parents[2]
+DEADLY = {signal.SIGKILL, signal.SIGALRM}
 
 
 @pytest.fixture(scope="session")
@@ -67,3 +75,24 @@ def restore_catalog() -> Callable[[Path, Path], None]:
         shutil.copy(copy, folder / CATALOG)
 
     return put_back
+
+
+@pytest.fixture(scope="module")
+def dying():
+    """Asks the process of ``dying.py`` to die in the middle of a change."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("dying.py"))]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+
+        def ask(action: str, store: Path, **how: object) -> dict:
+            process.stdin.write(json.dumps({"action": action, "store": str(store), **how}) + "\n")
+            process.stdin.flush()
+            answer = json.loads(process.stdout.readline())
+            assert "error" not in answer or "error" in how, answer
+            assert answer["signal"] in DEADLY or "error" in how, answer
+            return answer
+
+        yield ask
+        process.stdin.close()

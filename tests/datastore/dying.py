@@ -4,6 +4,9 @@ Everything is imported and nothing of FAISS has run before the first fork, so th
 milliseconds and no fork inherits threads. A case is JSON: ``action``, ``store``, and either ``call``, the number of
 the call that touches the disk before which the fork kills itself, or ``seconds`` until the kernel kills it
 wherever it is, inside SQLite too. The answer is JSON: the signal it died of, the calls made, the receipt it printed.
+
+With ``trace``, a file, the fork is watched from outside instead (``tracing``), its events go there, and ``fail`` and
+``error`` break one system call. ``weaken`` takes out what makes records durable: ``catalog``, ``journal`` or both.
 """
 
 import importlib.util
@@ -18,10 +21,12 @@ from pathlib import Path
 from types import FrameType
 
 import numpy as np
+import tracing
 
-from datastore import requests, verification, writer  # noqa: F401
+from datastore import journal, requests, verification, writer  # noqa: F401
 from datastore.backups import take_snapshot
 from datastore.compaction import compact
+from datastore.errors import DatastoreError
 from datastore.optout import opt_out
 from datastore.ownership import Possession
 from datastore.records import DocumentFacts
@@ -31,6 +36,9 @@ from datastore.rotation import rotate_key
 from datastore.store import Datastore
 
 TOUCHING = set("fsync rename replace unlink rmdir mkdir open write writelines tofile execute commit flock".split())
+
+STORY = [("opt_out", 3), ("opt_out", 0), ("add", 6), ("opt_out", 7), ("compact", 0), ("opt_out", 1), ("compact", 0)]
+"""Changes to a store of documents 0 to 5, one after the other, each told once it is acknowledged."""
 
 _spec = importlib.util.spec_from_file_location("lattice", Path(__file__).parents[1] / "conftest.py")
 lattice = importlib.util.module_from_spec(_spec)
@@ -75,7 +83,33 @@ def act(action: str, path: Path, begin, say) -> None:
     elif action in ("accepted", "rejected"):
         (request,) = requests.requests(store)
         say(asdict(requests.decide(store, request.id, State(action), now=lattice.NOON)))
+    elif action == "story":
+        for i, (what, number) in enumerate(STORY):
+            receipt = change(store, what, number)
+            say({"step": i + 1, "receipt": receipt and receipt.to_json()})
     return None
+
+
+def change(store: Datastore, what: str, number: int):
+    if what == "opt_out":
+        return opt_out(store, f"doc-{number}", now=lattice.NOON)
+    return writer.add(store, documents(number, 10)) and None if what == "add" else compact(store) and None
+
+
+def weaken(which: list[str], open_store=Datastore.open) -> None:
+    """The controls: the promise without what keeps it through a loss of power."""
+
+    def opened(path: Path) -> Datastore:
+        store = open_store(path)
+        connection = store.catalog._writer.raw_connection()
+        connection.cursor().execute("PRAGMA synchronous=NORMAL")
+        connection.close()
+        return store
+
+    if "catalog" in which:
+        Datastore.open = opened
+    if "journal" in which:
+        journal.os = type("os", (), vars(os) | {"fsync": staticmethod(lambda descriptor: None)})
 
 
 def live_and_die(case: dict, answer: Path) -> None:
@@ -99,6 +133,8 @@ def live_and_die(case: dict, answer: Path) -> None:
     def begin() -> None:
         nonlocal started
         started = time.perf_counter()
+        if "trace" in case:
+            return
         if "seconds" in case:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.setitimer(signal.ITIMER_REAL, case["seconds"])
@@ -110,6 +146,9 @@ def live_and_die(case: dict, answer: Path) -> None:
         sys.setprofile(None)
         report()
 
+    weaken(case.get("weaken", []))
+    if "trace" in case:
+        tracing.ask_to_be_traced()
     act(case["action"], Path(case["store"]), begin, say)
     sys.setprofile(None)
     report()
@@ -120,16 +159,24 @@ def main() -> None:
     answer = Path(tempfile.mkdtemp()) / "answer.json"
     for line in sys.stdin:
         answer.unlink(missing_ok=True)
+        case = json.loads(line)
         child = os.fork()
         if child == 0:
             try:
-                live_and_die(json.loads(line), answer)
+                live_and_die(case, answer)
             except BaseException as error:
-                answer.write_text(json.dumps({"error": repr(error)}))
+                told = json.loads(answer.read_text()) if answer.exists() else {}
+                is_clear = isinstance(error, DatastoreError | OSError)
+                answer.write_text(json.dumps(told | {"error": repr(error), "is_clear": is_clear}))
             finally:
                 os._exit(1)
-        _, status = os.waitpid(child, 0)
-        told = json.loads(answer.read_text()) if answer.exists() else {}
+        if "trace" in case:
+            breaking = {name: case[name] for name in ("fail", "error", "lasting") if name in case}
+            events, n_calls, status = tracing.trace(child, Path(case["store"]).parent, answer, **breaking)
+            Path(case["trace"]).write_text(json.dumps(events))
+        else:
+            n_calls, (_, status) = 0, os.waitpid(child, 0)
+        told = {"traced": n_calls} | (json.loads(answer.read_text()) if answer.exists() else {})
         print(json.dumps({"signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0} | told), flush=True)
     answer.unlink(missing_ok=True)
     answer.parent.rmdir()

@@ -281,7 +281,7 @@ def test_a_flipped_byte_in_any_file_is_refused_before_anything_is_written(backed
     opt_out(store, "secret-id-0", now=now)
     journal = shutil.copy(store.path / "journal.jsonl", tmp_path / "journal.jsonl")
     files = [*sorted(snapshot.iterdir()), Path(journal)]
-    assert len(files) == 8
+    assert len(files) == 9
     n_refused = 0
     for file in files:
         data = file.read_bytes()
@@ -300,7 +300,7 @@ def test_a_flipped_byte_in_any_file_is_refused_before_anything_is_written(backed
             with pytest.raises(DatastoreError):
                 restore(snapshot, tmp_path / "restored", keys=keys, journal=journal)
             file.write_bytes(data)
-    assert n_refused == 32
+    assert n_refused == 36
     assert not list(tmp_path.glob("*restored*"))
     restore(snapshot, tmp_path / "restored", keys=keys, journal=journal)
 

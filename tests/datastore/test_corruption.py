@@ -2,14 +2,19 @@
 
 import random
 import shutil
+import sqlite3
+from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import faiss
 import numpy as np
 import pytest
 
+from datastore import segments
 from datastore.catalog import FILE_NAME as CATALOG
+from datastore.codecs import CENTROIDS, CODEC
 from datastore.errors import CorruptDatastore, DatastoreError, NotADatastore
 from datastore.files import canonical_json, read_json
 from datastore.journal import FILE_NAME as JOURNAL
@@ -18,11 +23,11 @@ from datastore.manifest import FILE_NAME as MANIFEST
 from datastore.optout import opt_out
 from datastore.signing import FILE_NAME as SIGNING_KEY
 from datastore.signing import create_key, load_key
-from datastore.store import CENTROIDS, SEGMENTS, Datastore
+from datastore.store import SEGMENTS, Datastore
 from datastore.writer import FITTED_ON, add
 
-IMMUTABLE = {MANIFEST, CENTROIDS, FITTED_ON}
-N_FLIPS = 12
+IMMUTABLE = {MANIFEST, CENTROIDS, CODEC, FITTED_ON}
+N_FLIPS, N_CUTS = 45, 20
 
 
 def mutants(data: bytes, rng: random.Random) -> dict[str, bytes | None]:
@@ -32,6 +37,9 @@ def mutants(data: bytes, rng: random.Random) -> dict[str, bytes | None]:
         half = max(1, len(data) // 2)
         made |= {"emptied": b"", "without its last byte": data[:-1], "half of it": data[: len(data) - half]}
         made |= {"with a zeroed tail": data[:-half] + bytes(half), "one byte longer": data + b"\0"}
+    for length in rng.sample(range(len(data)), min(len(data), N_CUTS)):
+        made[f"cut after {length}"] = data[:length]
+        made[f"zeroed from {length}"] = data[:length].ljust(len(data), b"\0")
     for bit in sorted(rng.sample(range(8 * len(data)), min(8 * len(data), N_FLIPS))):
         flipped = bytearray(data)
         flipped[bit // 8] ^= 1 << bit % 8
@@ -39,25 +47,89 @@ def mutants(data: bytes, rng: random.Random) -> dict[str, bytes | None]:
     return {name: mutant for name, mutant in made.items() if mutant != data}
 
 
-def test_every_mutant_of_every_immutable_file_is_refused(make_store, documents, answers):
+@pytest.fixture
+def read_natively(monkeypatch):
+    """The files that FAISS or numpy were given to read."""
+    paths: set[Path] = set()
+    read_index, load, memmap = faiss.read_index, np.load, np.memmap
+
+    def watch(read):
+        def watched(path, *arguments, **options):
+            paths.add(Path(path))
+            return read(path, *arguments, **options)
+
+        return watched
+
+    monkeypatch.setattr(faiss, "read_index", watch(read_index))
+    monkeypatch.setattr(np, "load", watch(load))
+    monkeypatch.setattr(segments.np, "memmap", watch(memmap))
+    return paths
+
+
+def test_every_mutant_of_every_immutable_file_is_refused_before_a_native_reader_sees_it(
+    make_store, documents, answers, read_natively
+):
     store = make_store(documents[:5], documents[5:])
     expected = answers(store)
     store.close()
     files = [path for path in sorted(store.path.rglob("*")) if path.parent != store.path or path.name in IMMUTABLE]
     files = [path for path in files if path.is_file()]
-    assert len(files) == len(IMMUTABLE) + 2 * 11
+    assert len(files) >= len(IMMUTABLE) + 2 * 11
+    read_natively.clear()
+    Datastore.open(store.path).close()
+    assert {path for path in files if path.suffix in (".npy", ".faiss")} <= read_natively, "the control"
     rng, n_refused = random.Random(0), 0
-    for path in files:
-        data = path.read_bytes()
-        for what, mutant in mutants(data, rng).items():
+    contents = {path: path.read_bytes() for path in files}
+    for path, data in contents.items():
+        others = {f"swapped with {p.parent.name}/{p.name}": contents[p] for p in files if contents[p] != data}
+        for what, mutant in (mutants(data, rng) | others).items():
             path.unlink() if mutant is None else path.write_bytes(mutant)
+            read_natively.clear()
             with pytest.raises((CorruptDatastore, NotADatastore)):
                 Datastore.open(store.path).close()
                 pytest.fail(f"{path.name} was read {what}")
+            assert path not in read_natively, what
             n_refused += 1
             path.write_bytes(data)
-    assert n_refused >= 200
+    assert n_refused >= 2000
     assert answers(Datastore.open(store.path)) == expected
+
+
+@pytest.mark.parametrize("n", [250, pytest.param(3000, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
+def test_no_bit_that_flips_in_the_catalog_brings_a_removed_document_back(make_store, documents, answers, now, n):
+    """SQLite has no checksums: a flip may go unnoticed where it changes what nobody asks, and nowhere else."""
+    store = make_store(documents)
+    for name in ("doc-3", "doc-0"):
+        opt_out(store, name, now=now)
+    assert store.catalog.checkpoint()
+    store.close()
+    path, rng, outcomes = store.path / CATALOG, random.Random(n), Counter()
+    data = path.read_bytes()
+    filled = [at for at, byte in enumerate(data) if byte]
+    index = store_pages(path, "documents_by_state")
+    for at in [*rng.sample(filled, n), *rng.sample(index, min(len(index), n // 5))]:
+        mutant = bytearray(data)
+        mutant[at] ^= 1 << rng.randrange(8)
+        path.write_bytes(bytes(mutant))
+        for suffix in ("-wal", "-shm"):
+            path.with_name(f"{CATALOG}{suffix}").unlink(missing_ok=True)
+        try:
+            opened = Datastore.open(store.path)
+            served = {place.document for row in answers(opened) for place in row[2]}
+            assert not served & {"doc-3", "doc-0"}, f"bit of byte {at}"
+            opened.close()
+            outcomes["harmless"] += 1
+        except DatastoreError:
+            outcomes["refused"] += 1
+    assert min(outcomes["harmless"], outcomes["refused"]) > n // 10, outcomes
+
+
+def store_pages(catalog: Path, name: str) -> list[int]:
+    """The bytes of the root page of a table or index that hold something."""
+    with closing(sqlite3.connect(catalog)) as connection:
+        number = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (name,)).fetchone()[0]
+    data = catalog.read_bytes()
+    return [at for at in range(4096 * (number - 1), 4096 * number) if data[at]]
 
 
 def test_faiss_itself_reads_a_zeroed_tail_in_silence(make_store, documents):

@@ -4,13 +4,9 @@ Whatever the moment, the store opens, answers as before the change or as after i
 asked again.
 """
 
-import json
-import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -33,30 +29,7 @@ from datastore.store import Datastore
 from datastore.verification import scan, verify, verify_files
 from datastore.writer import add
 
-ROOT = Path(__file__).parents[2]
-DEADLY = {signal.SIGKILL, signal.SIGALRM}
 N_POINTS, N_MOMENTS = 14, 3
-
-
-@pytest.fixture(scope="module")
-def dying():
-    """Asks the process of ``dying.py`` to die in the middle of a change."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("dying.py"))]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    ) as process:
-
-        def ask(action: str, store: Path, **when: float) -> dict:
-            process.stdin.write(json.dumps({"action": action, "store": str(store), **when}) + "\n")
-            process.stdin.flush()
-            answer = json.loads(process.stdout.readline())
-            assert "error" not in answer, answer
-            assert answer["signal"] in DEADLY, answer
-            return answer
-
-        yield ask
-        process.stdin.close()
 
 
 @pytest.fixture(params=["a sample", pytest.param("every call", marks=pytest.mark.slow)])
@@ -162,6 +135,59 @@ def test_a_kill_during_compaction_brings_nothing_back_and_the_next_one_erases(
             with pytest.raises(VerificationFailed, match="holds"):  # the control: a document that stays is found
                 scan(path, documents[i + 1].text)
         store.close()
+
+
+KILLED = {  # how many documents the store has, those removed from it beforehand, and those that are after the change
+    "opt_out": (10, (), {3}),
+    "add": (6, (), set()),
+    "compact": (10, ("doc-1", "doc-7"), {1, 7}),
+}
+
+
+@pytest.mark.parametrize("n", [100, pytest.param(334, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
+@pytest.mark.parametrize("action", KILLED)
+def test_kills_at_random_moments_lose_no_acknowledged_change(
+    make_store, documents, answers, leftovers, dying, tmp_path, now, action, n
+):
+    """Half at a random moment, half before a random system call, SQLite's and FAISS's among them."""
+    n_before, gone_before, gone_after = KILLED[action]
+    old = make_store(documents[:n_before])
+    for name in gone_before:
+        opt_out(old, name, now=now)
+    before, after = answers(old), answers(make_store([d for i, d in enumerate(documents) if i not in gone_after]))
+    old.close()
+
+    def die(name: str, **how: object) -> tuple[Path, dict]:
+        shutil.copytree(old.path, tmp_path / name / "store")
+        return tmp_path / name / "store", dying(action, tmp_path / name / "store", **how)
+
+    trace = str(tmp_path / "events.json")
+    typical = sorted(die(f"whole-{i}", seconds=50)[1]["seconds"] for i in range(5))[2]
+    n_calls = die("traced", trace=trace)[1]["traced"]
+    assert n_calls > 20
+    moments, outcomes, n_acknowledged = random.Random(n), Counter(), 0
+    for i in range(n):
+        how = {"seconds": max(1e-5, 1.2 * typical * moments.random())}
+        if i % 2:
+            how = {"trace": trace, "fail": moments.randint(1, n_calls + 1)}
+        path, told = die(f"case-{i}", **how)
+        store = Datastore.open(path)
+        answer = answers(store)
+        assert answer in (before, after), how
+        if told.get("receipt"):
+            n_acknowledged += 1
+            assert (answer, opt_out(store, "doc-3", now=now)) == (after, receipt_from_json(told["receipt"])), how
+        outcomes[answer == after] += 1
+        if i % 10 == 0:
+            if answer == before != after:
+                add(store, documents[6:]) if action == "add" else opt_out(store, "doc-3", now=now)
+            compact(store)
+            assert (answers(store), leftovers(store)) == (after, []), how
+            verify_files(store)
+        store.close()
+        shutil.rmtree(path.parent)
+    assert action == "compact" or min(outcomes[False], outcomes[True]) >= n // 20, outcomes
+    assert (n_acknowledged > 0) == (action == "opt_out")
 
 
 def test_a_kill_during_create_leaves_no_store_or_an_empty_one(documents, deaths, dying):

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from datastore.codecs import Codec, fit_space
 from datastore.errors import CorruptDatastore, WriterBusy
-from datastore.files import canonical_json, load_array, locked, read_json, remove_leftovers, write_bytes
+from datastore.files import canonical_json, load_array, locked, read_json, remove_leftovers, save_array, write_bytes
+from datastore.keys import write_keys
 from datastore.store import SEGMENTS
 from datastore.writer import add
 
@@ -105,6 +107,23 @@ def test_what_is_no_json_object_is_refused(tmp_path, data):
     (tmp_path / "file.json").write_bytes(data)
     with pytest.raises(CorruptDatastore, match="should be a list of things"):
         read_json(tmp_path / "file.json", "a list of things")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_an_array_or_index_that_does_not_fit_on_the_disk_is_an_error():
+    full, array = Path("/dev/full"), np.arange(100)
+    np.save(full, array)  # the control: numpy says nothing
+    with pytest.raises(OSError, match="No space left"):
+        save_array(full, array)
+    with pytest.raises(OSError, match="No space left"):
+        write_keys(full, fit_space(np.zeros((9, 2)), 1, Codec("fp16", 2)), np.zeros((3, 2)), np.arange(3))
+
+
+def test_an_array_is_saved_as_numpy_saves_it(tmp_path):
+    for array in (np.arange(6).reshape(2, 3), np.empty((0, 3)), np.arange(9, dtype="uint16")):
+        np.save(tmp_path / "a.npy", array)
+        save_array(tmp_path / "b.npy", array)
+        assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
 
 
 def test_arrays_are_mapped_and_pickles_are_not_read(tmp_path):

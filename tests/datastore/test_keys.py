@@ -6,13 +6,23 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from datastore.codecs import KINDS, Codec, KeySpace, fit_space
 from datastore.errors import BadArrays, CorruptDatastore
 from datastore.exact import ExactView
-from datastore.keys import KeysView, fit_centroids, merge_keys, write_keys
+from datastore.keys import KeysView, merge_keys, write_keys
 from datastore.views import LiveMask
 
 N_LISTS, DIMENSION = 4, 3
 CENTROIDS = np.random.default_rng(0).integers(-2, 3, (N_LISTS, DIMENSION)).astype(np.float32)
+FP16 = KeySpace("fp16", CENTROIDS, np.empty(0, np.float32), None)
+LICENSED = np.random.default_rng(8).normal(size=(400, DIMENSION)).astype(np.float16)
+SPACES = {
+    **{kind: fit_space(LICENSED, N_LISTS, Codec(kind)) for kind in KINDS},
+    "sq8, fewer dimensions": fit_space(LICENSED, N_LISTS, Codec("sq8", 2)),
+}
+CODECS = {**{kind: Codec(kind) for kind in KINDS}, "sq8, fewer dimensions": Codec("sq8", 9)}
+every_codec = pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS.keys())
+every_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES.keys())
 
 
 @pytest.fixture
@@ -20,10 +30,10 @@ def view_of(tmp_path):
     """The FAISS view of keys at positions, written and read back."""
     count = iter(range(10_000))
 
-    def make(keys: np.ndarray, positions: np.ndarray, centroids: np.ndarray = CENTROIDS) -> KeysView:
+    def make(keys: np.ndarray, positions: np.ndarray, space: KeySpace = FP16) -> KeysView:
         path = tmp_path / f"{next(count)}.faiss"
-        write_keys(path, centroids, keys, positions)
-        return KeysView(path, centroids.shape[1])
+        write_keys(path, space, keys, positions)
+        return KeysView(path, space)
 
     return make
 
@@ -52,12 +62,35 @@ def test_at_full_n_probe_the_faiss_view_is_the_exact_view_to_the_bit(view_of, se
     same_bits(found, ExactView(keys, positions).search(queries, k, N_LISTS, live))
 
 
+@every_codec
+@given(seed=st.integers(0, 2**32 - 1), k=st.integers(1, 90), alive=st.sampled_from([0.05, 0.5, 1.0]))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_codec_ranks_by_distance_and_then_position_and_counts_only_what_lives(view_of, codec, seed, k, alive):
+    """Few different keys, so most distances tie; dead entries in a list must not change a live one's bits."""
+    random = np.random.default_rng(seed)
+    licensed = random.normal(size=(300, 20))
+    space = fit_space(licensed, 3, codec)
+    keys = random.normal(size=(9, 20))[random.integers(0, 9, 80)].astype(np.float16)
+    queries = space.project(np.concatenate([keys[:2].astype(np.float32), random.normal(size=(3, 20))]))
+    view, live = view_of(keys, np.arange(80), space), LiveMask(random.random(80) < alive)
+    distances, positions = view.search(queries, 80, 3, LiveMask.all(80))
+    exact = ExactView(space.coded(space.project(keys)), np.arange(80)).search(queries, 80, 3, LiveMask.all(80))
+    np.testing.assert_allclose(distances, exact[0], rtol=1e-4, atol=1e-5)
+    found = view.search(queries, k, 3, live)
+    for row in range(5):
+        order = np.lexsort((positions[row], distances[row]))
+        kept = [i for i in order if live.flags[positions[row, i]]][:k]
+        n = len(kept)
+        assert found[1][row].tolist() == positions[row, kept].tolist() + [-1] * (k - n)
+        assert found[0][row, :n].tobytes() == distances[row, kept].tobytes() and np.isinf(found[0][row, n:]).all()
+
+
 def test_on_real_numbers_the_views_agree_within_rounding(view_of):
     random = np.random.default_rng(1)
     keys = random.normal(size=(500, 16)).astype(np.float16)
     queries = random.normal(size=(30, 16)).astype(np.float32)
     positions, live = np.arange(500), LiveMask(random.random(500) < 0.8)
-    found = view_of(keys, positions, fit_centroids(keys, 8)).search(queries, 20, 8, live)
+    found = view_of(keys, positions, fit_space(keys, 8, Codec())).search(queries, 20, 8, live)
     exact = ExactView(keys, positions).search(queries, 20, 8, live)
     np.testing.assert_allclose(found[0], exact[0], rtol=1e-5)
     assert (found[1] == exact[1]).mean() > 0.99  # neighbors that are nearer to each other than rounding may swap
@@ -76,16 +109,18 @@ def test_the_nearest_live_entry_is_found_behind_any_number_of_removed_ones(view_
     assert not live.flags[finished].any()
 
 
+@every_codec
 @pytest.mark.parametrize("k", [1, 7, 64, 300])
-def test_a_row_does_not_depend_on_the_batch_that_it_comes_in(view_of, k):
+def test_a_row_does_not_depend_on_the_batch_that_it_comes_in(view_of, codec, k):
     random = np.random.default_rng(2)
     keys = random.normal(size=(300, 24)).astype(np.float16)
     keys[100:200] = keys[0]  # ties, so that some rows are scanned again and others are not
     queries = np.concatenate([random.normal(size=(40, 24)), keys[:3]]).astype(np.float32)
-    view, live = view_of(keys, np.arange(300), fit_centroids(keys, 8)), LiveMask(random.random(300) < 0.9)
-    together = view.search(queries, k, 3, live)
+    space = fit_space(keys, 8, codec)
+    view, live = view_of(keys, np.arange(300), space), LiveMask(random.random(300) < 0.9)
+    together = view.search(space.project(queries), k, 3, live)
     for i in range(len(queries)):
-        alone = view.search(queries[i : i + 1], k, 3, live)
+        alone = view.search(space.project(queries[i : i + 1]), k, 3, live)
         same_bits(alone, (together[0][i : i + 1], together[1][i : i + 1]))
 
 
@@ -96,7 +131,8 @@ def test_the_lists_that_a_row_looks_into_do_not_depend_on_the_batch_either(view_
     centroids = np.concatenate([half, half + random.normal(size=half.shape) / 10]).astype(np.float32)
     pair = random.integers(0, 32, 200)
     queries = (centroids[pair] + centroids[pair + 32]) / 2
-    view = view_of(centroids.astype(np.float16), np.arange(64), centroids)
+    space = KeySpace("fp16", centroids, np.empty(0, np.float32), None)
+    view = view_of(centroids.astype(np.float16), np.arange(64), space)
 
     def rows_that_differ() -> int:
         together = view.search(queries, 1, 1, LiveMask.all(64))[1]
@@ -138,9 +174,10 @@ def test_a_selector_that_is_ignored_serves_nothing_removed(view_of, monkeypatch)
     assert (positions[positions >= 0] % 2 == 0).all() and (positions >= 0).any()
 
 
+@every_space
 @given(seed=st.integers(0, 2**32 - 1), sizes=st.lists(st.integers(0, 20), min_size=1, max_size=4))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_merged_views_are_the_file_that_is_written_of_what_stays(view_of, tmp_path, seed, sizes):
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_merged_views_are_the_file_that_is_written_of_what_stays(view_of, tmp_path, space, seed, sizes):
     random = np.random.default_rng(seed)
     parts, kept, start = [], [np.empty((0, DIMENSION), np.float16)], 0
     for size in sizes:
@@ -148,22 +185,22 @@ def test_merged_views_are_the_file_that_is_written_of_what_stays(view_of, tmp_pa
         keep = random.random(size) < 0.6
         moved = np.full(size, -1, np.int64)
         moved[keep] = start + np.arange(keep.sum())
-        parts.append((view_of(keys, np.arange(size)), moved))
+        parts.append((view_of(keys, np.arange(size), space), moved))
         kept.append(keys[keep])
         start += keep.sum()
-    merge_keys(tmp_path / "merged", CENTROIDS, parts)
-    write_keys(tmp_path / "written", CENTROIDS, np.concatenate(kept), np.arange(start, dtype=np.int64))
+    merge_keys(tmp_path / "merged", space, parts)
+    write_keys(tmp_path / "written", space, np.concatenate(kept), np.arange(start, dtype=np.int64))
     assert (tmp_path / "merged").read_bytes() == (tmp_path / "written").read_bytes()
 
 
 def test_faiss_does_remove_by_swapping_which_is_why_we_copy(view_of, tmp_path):
     """The control of the test above."""
     keys = np.random.default_rng(4).normal(size=(40, DIMENSION)).astype(np.float16)
-    write_keys(tmp_path / "all", CENTROIDS, keys, np.arange(40))
+    write_keys(tmp_path / "all", FP16, keys, np.arange(40))
     index = faiss.read_index(str(tmp_path / "all"))
     index.remove_ids(np.array([0, 1, 2, 3]))
     faiss.write_index(index, str(tmp_path / "removed"))
-    write_keys(tmp_path / "written", CENTROIDS, keys[4:], np.arange(4, 40))
+    write_keys(tmp_path / "written", FP16, keys[4:], np.arange(4, 40))
     assert (tmp_path / "removed").read_bytes() != (tmp_path / "written").read_bytes()
 
 
@@ -192,39 +229,23 @@ def test_keys_that_fp16_cannot_hold_are_refused(tmp_path, bad):
     keys = np.zeros((3, DIMENSION), np.float32)
     keys[1, 1] = bad
     with pytest.raises(BadArrays, match="fp16"):
-        write_keys(tmp_path / "keys", CENTROIDS, keys, np.arange(3))
+        write_keys(tmp_path / "keys", FP16, keys, np.arange(3))
     assert not (tmp_path / "keys").exists()
 
 
-UNFIT = {
-    "fewer keys than lists": (np.zeros((3, 2)), "at least as many"),
-    "not a number": (np.full((9, 2), np.nan), "NaN or infinite"),
-    "infinite": (np.full((9, 2), np.inf), "NaN or infinite"),
-}
-
-
-@pytest.mark.parametrize(("keys", "message"), UNFIT.values(), ids=UNFIT.keys())
-def test_centroids_are_not_fitted_on(keys, message):
-    with pytest.raises(BadArrays, match=message):
-        fit_centroids(keys, 4)
-
-
-def test_centroids_are_a_function_of_the_keys():
-    keys = np.random.default_rng(5).normal(size=(200, 8))
-    assert fit_centroids(keys, 6).tobytes() == fit_centroids(keys.copy(), 6).tobytes()
-
-
 def test_an_index_of_another_kind_or_dimension_is_refused(tmp_path):
-    write_keys(tmp_path / "keys", CENTROIDS, np.zeros((1, DIMENSION)), np.arange(1))
-    KeysView(tmp_path / "keys", DIMENSION)
+    write_keys(tmp_path / "keys", FP16, np.zeros((1, DIMENSION)), np.arange(1))
+    KeysView(tmp_path / "keys", FP16)
     with pytest.raises(CorruptDatastore, match="of 5 dimensions"):
-        KeysView(tmp_path / "keys", 5)
+        KeysView(tmp_path / "keys", KeySpace("fp16", np.zeros((4, 5), np.float32), np.empty(0, np.float32), None))
+    with pytest.raises(CorruptDatastore, match="for pq"):
+        KeysView(tmp_path / "keys", SPACES["pq"])
     faiss.write_index(faiss.IndexFlatL2(DIMENSION), str(tmp_path / "flat"))
     with pytest.raises(CorruptDatastore, match="IVF index"):
-        KeysView(tmp_path / "flat", DIMENSION)
+        KeysView(tmp_path / "flat", FP16)
     (tmp_path / "text").write_text("no index")
     with pytest.raises(CorruptDatastore, match="not a FAISS index"):
-        KeysView(tmp_path / "text", DIMENSION)
+        KeysView(tmp_path / "text", FP16)
 
 
 UNUSABLE = [np.nan, np.inf, -np.inf]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from datastore.codecs import KINDS, Codec
 from datastore.compaction import compact
 from datastore.errors import UnknownDocument
 from datastore.optout import opt_out
@@ -44,15 +45,20 @@ def files(store: Datastore) -> list[dict[str, str]]:
     ]
 
 
+CODECS = {**{kind: Codec(kind) for kind in KINDS}, "sq8, fewer dimensions": Codec("sq8", 3)}
+
+
+@pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS.keys())
 @pytest.mark.parametrize("gone", SETS.values(), ids=SETS.keys())
 @pytest.mark.parametrize("cut", [1 << 20, 30], ids=["one segment", "many segments"])
 def test_a_store_after_a_removal_is_the_store_that_never_had_the_document(
-    make_store, documents, queries, now, gone, cut
+    make_store, documents, queries, now, gone, cut, codec
 ):
-    store = make_store(documents[:6], documents[6:], max_segment_positions=cut)
+    how = {"max_segment_positions": cut, "codec": codec, "exact_below": 0}
+    store = make_store(documents[:6], documents[6:], **how)
     for name in gone:
         opt_out(store, name, now=now)
-    never = make_store([d for d in documents if d.facts.id not in gone], max_segment_positions=cut)
+    never = make_store([d for d in documents if d.facts.id not in gone], **how)
     for k, n_probe in ((1, 1), (5, 2), (64, 4), (400, 4)):
         answer, expected = store.search(queries, k, n_probe), never.search(queries, k, n_probe)
         assert named(store, answer) == named(never, expected)

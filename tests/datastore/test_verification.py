@@ -7,12 +7,13 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from datastore import catalog
+from datastore.codecs import CENTROIDS, CODEC
 from datastore.compaction import compact
 from datastore.errors import CorruptDatastore, UnknownDocument, VerificationFailed
 from datastore.optout import opt_out
 from datastore.receipts import Receipt, sign_receipt
 from datastore.signing import load_key
-from datastore.store import CENTROIDS, SEGMENTS, Datastore
+from datastore.store import SEGMENTS, Datastore
 from datastore.verification import MIN_TEXT_BYTES, PROBE_BYTES, scan, verify, verify_files
 from datastore.writer import add
 
@@ -196,7 +197,7 @@ def test_an_edited_receipt_is_refused_before_the_store_is_asked(store, now):
         verify(store, dataclasses.replace(receipt, n_entries=99))
 
 
-@pytest.mark.parametrize("name", [CENTROIDS, "manifest.json", "fitted-on.jsonl", "keys.faiss", "text.bin"])
+@pytest.mark.parametrize("name", [CENTROIDS, CODEC, "manifest.json", "fitted-on.jsonl", "keys.faiss", "text.bin"])
 def test_files_that_changed_under_a_running_store_are_found(store, name):
     assert "1 segments" in verify_files(store)[0]
     (path,) = store.path.rglob(name)

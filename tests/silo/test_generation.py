@@ -227,5 +227,5 @@ def test_fitting_refuses_high_risk_text(llama, manual):
 
 def test_what_is_fitted_does_not_know_the_stored_text(llama, build, pages):
     one, other = build(llama, pages), build(llama, pages[:2])
-    assert np.array_equal(one.centroids, other.centroids)
+    assert np.array_equal(one.space.centroids, other.space.centroids)
     assert one.manifest.knn_temperature == other.manifest.knn_temperature
