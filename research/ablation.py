@@ -57,13 +57,14 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=list(VARIANTS), help="names of variants")
     options = parser.parse_args()
     keep_freed_memory()
     torch.set_num_threads(options.threads)
     done = {json.loads(line)["variant"] for line in RESULTS.read_text().splitlines()} if RESULTS.exists() else set()
     RESULTS.parent.mkdir(exist_ok=True)
     for number, (variant, changes) in enumerate(VARIANTS.items()):
-        if variant not in done:
+        if variant in options.only and variant not in done:
             line = run(variant, changes, options.data, options.work / f"variant-{number}")
             with RESULTS.open("a") as file:
                 file.write(json.dumps(line) + "\n")
