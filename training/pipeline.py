@@ -39,6 +39,7 @@ from silo.documents import Document
 from silo.errors import BadCheckpoint, UnreadableCorpus
 from silo.files import new_file, new_folder
 from silo.jsonl import write_jsonl
+from silo.modelcard import write_model_card
 from silo.overlap import Evaluation, shares
 from silo.tokenizer import boundary_token, load_tokenizer
 from training.admission import Tally, admit, is_held_out
@@ -312,4 +313,6 @@ def _publish(
         shutil.copyfile(work / REFUSED_NAME, folder / REFUSED_NAME)
         overlap = json.loads((work / "admission.json").read_text(encoding="utf-8"))["overlap"]
         write_card(folder, recipe.name, manifest.refused, overlap, datetime.now(UTC).date())
-        write_manifest(folder, dataclasses.replace(manifest, admitted=dict(trained_on)))
+        complete = dataclasses.replace(manifest, admitted=dict(trained_on))
+        write_model_card(folder, complete, sum(parameter.numel() for parameter in model.parameters()))
+        write_manifest(folder, complete)
