@@ -19,9 +19,9 @@ from datastore.records import DocumentFacts
 from silo.errors import BadCheckpoint
 from silo.files import new_file
 from silo.jsonl import read_jsonl, write_jsonl
+from silo.packaged import FITTED
 
-FOLDER = "fitted"
-_FACTS, _DOCUMENTS = "fitted.json", "fitted-on.jsonl"
+_DOCUMENTS = "fitted-on.jsonl"
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,9 @@ class Fitted:
     """Every document that took part."""
 
 
-def has_fitted(checkpoint: Path) -> bool:
-    """Whether fitted parts came with ``checkpoint``."""
-    return (checkpoint / FOLDER / _FACTS).is_file()
-
-
 def write_fitted(checkpoint: Path, fitted: Fitted) -> None:
     """Save ``fitted`` in ``checkpoint``, whose manifest is to be written afterwards."""
-    folder = checkpoint / FOLDER
+    folder = (checkpoint / FITTED).parent
     folder.mkdir()
     write_space(folder, fitted.space)
     named = ({"id": d.id, "digest": d.digest, "license": d.license, "risk": d.risk} for d in fitted.documents)
@@ -54,7 +49,7 @@ def write_fitted(checkpoint: Path, fitted: Fitted) -> None:
         "is_projected": fitted.space.projection is not None,
         "knn_temperature": fitted.knn_temperature,
     }
-    with new_file(folder / _FACTS) as stream:
+    with new_file(checkpoint / FITTED) as stream:
         stream.write(json.dumps(facts, indent=1).encode("utf-8") + b"\n")
 
 
@@ -64,9 +59,9 @@ def read_fitted(checkpoint: Path, encoder: str) -> Fitted:
     Raises:
         BadCheckpoint: there are none, they are torn, or they were fitted for another LM.
     """
-    folder = checkpoint / FOLDER
+    folder = (checkpoint / FITTED).parent
     try:
-        facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+        facts = json.loads((checkpoint / FITTED).read_text(encoding="utf-8"))
         fitted = Fitted(
             encoder=facts["encoder"],
             space=read_space(folder, facts["codec"], facts["is_projected"]),

@@ -5,6 +5,8 @@ from pathlib import Path
 DEFAULT = "silo-6m"
 """Its name, and what commands take where no model is named."""
 FOLDER = Path(__file__).with_name("models")
+FITTED = "fitted/fitted.json"
+"""In a packed checkpoint: the facts of the parts that a datastore needs fitted, which lie beside it."""
 
 
 def location(model: str | Path) -> Path | str:
@@ -13,3 +15,8 @@ def location(model: str | Path) -> Path | str:
         return Path(model)
     packaged = FOLDER / str(model)
     return packaged if str(model) == DEFAULT and packaged.exists() else str(model)
+
+
+def has_fitted(checkpoint: Path) -> bool:
+    """Whether what a datastore needs fitted came with ``checkpoint``."""
+    return (checkpoint / FITTED).is_file()
