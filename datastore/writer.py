@@ -103,9 +103,9 @@ def create(
                 f"document {facts.id!r} (license {facts.license or 'not stated'}) is high-risk; nothing that "
                 "search depends on may be fitted on text that can be removed. Fit on PD, SW or BY text."
             )
-    takes = licensed.key_dimension if isinstance(licensed, KeySpace) else licensed.shape[1] if licensed.ndim == 2 else 0
-    if takes != encoder.dimension:
-        raise BadArrays(f"licensed keys, or their space, must be of {encoder.dimension} dimensions; got {takes}")
+    shape = (1, licensed.key_dimension) if isinstance(licensed, KeySpace) else licensed.shape
+    if len(shape) != 2 or shape[1] != encoder.dimension:
+        raise BadArrays(f"licensed keys, or the space of such, must be (m, {encoder.dimension}); got shape {shape}")
     clear_killed(path)
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{uuid.uuid4().hex}")
     temporary.mkdir(parents=True)
