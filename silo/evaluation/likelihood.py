@@ -5,7 +5,7 @@ opening token, its windows overlap by half and never reach into another document
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,16 +62,26 @@ def token_logprobs(lm: LanguageModel, tokens: Int[np.ndarray, " n"]) -> Float[np
     window of what precedes them.
     """
     found = np.empty(len(tokens), dtype=np.float32)
+    for start, states in fresh_contexts(lm, tokens):
+        targets = torch.from_numpy(np.asarray(tokens[start : start + len(states)], dtype=np.int64)).to(lm.device)
+        parts = zip(states.split(_SCORED_AT_ONCE), targets.split(_SCORED_AT_ONCE), strict=True)
+        chosen = [lm.logprobs(some).gather(1, wanted[:, None])[:, 0] for some, wanted in parts]
+        found[start : start + len(states)] = torch.cat(chosen).cpu().numpy()
+    return found
+
+
+def fresh_contexts(
+    lm: LanguageModel, tokens: Int[np.ndarray, " n"]
+) -> Iterator[tuple[int, Float[torch.Tensor, "m dimension"]]]:
+    """The context vectors from which each of ``tokens`` is predicted, in runs: the first position, and its vectors.
+
+    Each comes from the first window that holds it; the vector at position 0 is that of the opening token.
+    """
     filled = 0
     for starts, windows in lm.windows(tokens[:-1]):
         for start, states in zip(starts, lm.contexts(windows), strict=True):
-            stop = start + len(states)
-            targets = torch.from_numpy(np.asarray(tokens[filled:stop], dtype=np.int64)).to(lm.device)
-            parts = zip(states[filled - start :].split(_SCORED_AT_ONCE), targets.split(_SCORED_AT_ONCE), strict=True)
-            chosen = [lm.logprobs(some).gather(1, wanted[:, None])[:, 0] for some, wanted in parts]
-            found[filled:stop] = torch.cat(chosen).cpu().numpy()
-            filled = stop
-    return found
+            yield filled, states[filled - start :]
+            filled = start + len(states)
 
 
 def likelihood(scores: Sequence[DocumentScore], seed: int = 0) -> Likelihood:
