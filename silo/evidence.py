@@ -139,6 +139,13 @@ def evidence(
     return Evidence(np.stack(columns, axis=1).astype(np.float32), is_present)
 
 
+def without(known: Evidence, components: Components, kind: str) -> Evidence:
+    """``known`` as it would be without one kind of retrieval, ``knn`` or ``ngram``."""
+    is_left = np.array([kind not in name for name in feature_names(components)])
+    is_present = known.is_present & np.array([not name.startswith(kind) for name in components.names])
+    return Evidence(np.where(is_left, known.features, np.float32(0)), is_present)
+
+
 def neighbor_shares(squared_distances: Float[np.ndarray, "n k"], temperature: float) -> Float[np.ndarray, "n k"]:
     """Each neighbor's share of p_kNN, rows that sum to one; zero for one that is missing (infinitely far).
 

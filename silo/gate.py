@@ -25,7 +25,7 @@ from silo.files import file_digest, new_file
 FORMAT = 1
 _HEADER = "silo-gate"
 _FIRST = np.float32(-1e30)
-_CLIP = 8.0
+CLIP = 8.0
 """Standard deviations beyond which a feature says no more: stores of other text reach further than licensed text."""
 
 
@@ -62,7 +62,7 @@ class Gate:
         An absent component gets zero. A position's shares depend on that position alone, whatever else is asked with
         it.
         """
-        x = np.clip((evidence.features - self.mean) / self.scale, -_CLIP, _CLIP)
+        x = np.clip((evidence.features - self.mean) / self.scale, -CLIP, CLIP)
         # einsum, not a matrix product: BLAS rounds a row differently with the number of rows
         hidden = np.tanh(np.einsum("nf,fh->nh", x, self.first) + self.first_bias)
         logits = np.einsum("nh,hc->nc", hidden, self.second) + self.second_bias

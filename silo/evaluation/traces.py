@@ -23,7 +23,7 @@ from datastore.records import Neighbors
 from datastore.store import Datastore
 from silo.documents import Document
 from silo.errors import BadRequest
-from silo.evaluation.likelihood import fresh_contexts
+from silo.evaluation.likelihood import DocumentScore, fresh_contexts
 from silo.evidence import Components, evidence, gold_probabilities
 from silo.files import new_file
 from silo.lm import LanguageModel
@@ -69,11 +69,19 @@ class Trace:
     """Tokens of each document, its end included."""
     n_bytes: Int[np.ndarray, " d"]
     """Of each document's text in UTF-8."""
+    n_words: Int[np.ndarray, " d"]
+    """Of each document's text, between white space."""
 
     @property
     def documents(self) -> Int[np.ndarray, " n"]:
         """The number of each token's document."""
         return np.repeat(np.arange(len(self.lengths)), self.lengths)
+
+    def scores(self, logprobs: Float[np.ndarray, " n"]) -> list[DocumentScore]:
+        """What ``logprobs`` of the tokens come to, by document; documents are named by their number."""
+        nats = -np.add.reduceat(logprobs.astype(np.float64), np.cumsum(self.lengths) - self.lengths)
+        columns = (nats.tolist(), self.lengths.tolist(), self.n_bytes.tolist(), self.n_words.tolist())
+        return [DocumentScore(str(i), *row) for i, row in enumerate(zip(*columns, strict=True))]
 
 
 def joined(traces: list[Trace]) -> Trace:
@@ -97,8 +105,9 @@ def trace(lm: LanguageModel, store: Datastore | None, document: Document, settin
             logprobs = lm.logprobs(some).cpu().numpy()
             parts.append(_seen(store, settings, tokens, at, some.float().cpu().numpy(), logprobs))
     found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    n_bytes = len(document.text.encode("utf-8"))
-    return Trace(**found, lengths=np.array([len(tokens)]), n_bytes=np.array([n_bytes]))
+    sizes = (len(tokens), len(document.text.encode("utf-8")), len(document.text.split()))
+    lengths, n_bytes, n_words = (np.array([size]) for size in sizes)
+    return Trace(**found, lengths=lengths, n_bytes=n_bytes, n_words=n_words)
 
 
 def grid(

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datastore.records import Continuations, Neighbors
-from silo.evidence import Components, evidence, feature_names, gold_counts, gold_probabilities, neighbor_shares
+from silo.evidence import Components, evidence, feature_names, gold_counts, gold_probabilities, neighbor_shares, without
 
 VOCABULARY = 9
 COMPONENTS = Components(k=4, temperatures=(1.0, 3.0), limits=(8, 2))
@@ -118,9 +118,14 @@ def test_the_probability_of_the_token_that_came_is_a_sum_over_neighbors_and_occu
 def test_what_is_left_out_is_absent_and_the_rest_unchanged(situation):
     lm, neighbors, following = situation
     whole = evidence(COMPONENTS, lm, neighbors, following, TAU)
-    without = evidence(COMPONENTS, lm, None, following, TAU)
-    assert not without.is_present[:, COMPONENTS.knn].any()
-    assert (without.is_present[:, COMPONENTS.ngram] == whole.is_present[:, COMPONENTS.ngram]).all()
+    no_knn = evidence(COMPONENTS, lm, None, following, TAU)
+    assert not no_knn.is_present[:, COMPONENTS.knn].any()
+    assert (no_knn.is_present[:, COMPONENTS.ngram] == whole.is_present[:, COMPONENTS.ngram]).all()
+    for kind, left_out in (("knn", (None, following)), ("ngram", (neighbors, None))):
+        never_asked = evidence(COMPONENTS, lm, *left_out, TAU)
+        taken_away = without(whole, COMPONENTS, kind)
+        assert (taken_away.features == never_asked.features).all()
+        assert (taken_away.is_present == never_asked.is_present).all()
     alone = evidence(COMPONENTS, lm, None, None, TAU)
     assert alone.is_present.sum() == len(lm)
     assert (alone.features[:, :2] == whole.features[:, :2]).all()

@@ -50,6 +50,7 @@ def test_a_trace_is_what_single_positions_give_in_decoding(llama, store, asked, 
         tokens = np.append(tokenize(llama.tokenizer, document.text).ids, llama.boundary)
         assert found.lengths.tolist() == [len(tokens)]
         assert found.n_bytes.tolist() == [len(document.text.encode())]
+        assert found.n_words.tolist() == [len(document.text.split())]
         assert found.lm_gold == pytest.approx(token_logprobs(llama, tokens), abs=1e-5)
         decoder = llama.decoder()
         for i in range(min(40, len(tokens))):  # within the first window the decoder sees the same context
@@ -97,6 +98,14 @@ def test_no_trace_that_knows_a_removed_document_outlives_it(llama, store, asked,
     after = joined(list(traces(llama, store, iter(asked), SETTINGS, tmp_path)))
     assert (before.gold != after.gold).any()
     assert old and not any(path.exists() for path in old)
+
+
+def test_scores_are_sums_by_document(llama, store, asked):
+    alone = [trace(llama, store, document, SETTINGS) for document in asked]
+    together = joined(alone)
+    scores = together.scores(together.lm_gold)
+    assert [s.nats for s in scores] == pytest.approx([-one.lm_gold.sum(dtype=float) for one in alone])
+    assert [s.n_tokens for s in scores] == [len(one.lm_gold) for one in alone]
 
 
 @pytest.mark.parametrize(
