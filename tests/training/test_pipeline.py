@@ -28,7 +28,14 @@ from silo.files import file_digest
 from silo.jsonl import read_jsonl
 from silo.lm import LanguageModel
 from silo.shingles import words
-from training.config import AdmissionRecipe, CleaningRecipe, DataRecipe, DecontaminationRecipe
+from training.config import (
+    AdmissionRecipe,
+    CleaningRecipe,
+    DataRecipe,
+    DecontaminationRecipe,
+    StartRecipe,
+    VocabularyRecipe,
+)
 from training.errors import BadOutput, BadRecipe, Diverged, NothingAdmitted
 from training.loop import build_model
 from training.pipeline import UNFINISHED_SUFFIX, train_checkpoint
@@ -358,3 +365,30 @@ def test_a_baseline_trains_on_high_risk_text_and_is_good_for_nothing_but_measuri
     assert LanguageModel.load(out, to_measure=True).name == "all"
     with pytest.raises(BadCheckpoint, match="was trained on 'planted'"):
         verify_checkpoint(out)
+
+
+def baseline_of(recipe, start, **changes):
+    return dataclasses.replace(
+        recipe,
+        admission=AdmissionRecipe(("SW", "HIGH_RISK"), 0.1, "to measure against"),
+        vocabulary=VocabularyRecipe(320, start),
+        start=StartRecipe(start),
+        **changes,
+    )
+
+
+def test_a_specialist_begins_with_the_weights_of_the_checkpoint_that_it_is_made_of(checkpoint, recipe, data):
+    still = dataclasses.replace(recipe.optimizer, learning_rate=1e-9)
+    out = checkpoint.parent / "specialist"
+    manifest = train_checkpoint(baseline_of(recipe, checkpoint.name, optimizer=still), data=data, out=out)
+    assert manifest.recipe["start"] == {"checkpoint": checkpoint.name}
+    before, after = (LlamaForCausalLM.from_pretrained(folder).state_dict() for folder in (checkpoint, out))
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
+    with pytest.raises(BadCheckpoint, match="as a baseline"):
+        LanguageModel.load(out)
+
+
+def test_a_checkpoint_of_another_shape_is_no_start(checkpoint, recipe, data):
+    wide = dataclasses.replace(recipe.model, intermediate_size=96)
+    with pytest.raises(BadRecipe, match="another shape"):
+        train_checkpoint(baseline_of(recipe, checkpoint.name, model=wide), data=data, out=checkpoint.parent / "wide")
