@@ -171,6 +171,15 @@ class ModelRecipe:
 
 
 @dataclass(frozen=True)
+class StartRecipe:
+    """What training begins with, where it is not random weights."""
+
+    checkpoint: str = ""
+    """A checkpoint of the same shape that is trained further, relative to the new checkpoint's folder. Only for a
+    baseline: a licensed checkpoint's data card would lack what trained this one."""
+
+
+@dataclass(frozen=True)
 class OptimizerRecipe:
     """How gradients become updates, and the course of the learning rate."""
 
@@ -228,6 +237,8 @@ class LoopRecipe:
     """Steps between validations; without it only at the end."""
     validation_windows: int = 64
     """Windows of held-out text in a validation, at most."""
+    patience: int | None = None
+    """Stop after so many validations in a row without a lower loss, and keep the weights that had the lowest."""
 
     def __post_init__(self) -> None:
         if (self.tokens is None) == (self.minutes is None):
@@ -237,13 +248,15 @@ class LoopRecipe:
             )
         if self.precision not in PRECISIONS:
             raise BadRecipe(f"loop.precision must be one of {', '.join(PRECISIONS)}; got {self.precision!r}")
-        for name in ("batch_size", "tokens", "checkpoint_steps", "validate_steps", "validation_windows"):
+        for name in ("batch_size", "tokens", "checkpoint_steps", "validate_steps", "validation_windows", "patience"):
             if (value := getattr(self, name)) is not None:
                 _within(f"loop.{name}", value, 1, 1 << 62)
         if self.minutes is not None:
             _within("loop.minutes", self.minutes, 1e-3, 1e6)
         _within("loop.seed", self.seed, 0, (1 << 63) - 1)
         _within("loop.checkpoint_seconds", self.checkpoint_seconds, 0.0, 1e9)
+        if self.patience is not None and self.validate_steps is None:
+            raise BadRecipe("loop.patience counts validations: give loop.validate_steps too")
 
 
 @dataclass(frozen=True)
@@ -260,6 +273,7 @@ class Recipe:
     decontamination: DecontaminationRecipe = field(default_factory=DecontaminationRecipe)
     vocabulary: VocabularyRecipe = field(default_factory=VocabularyRecipe)
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
+    start: StartRecipe = field(default_factory=StartRecipe)
     validation: tuple[DataRecipe, ...] = ()
     """Documents that only validate, through the same gate; without any, a share of the admitted ones does."""
 
@@ -270,6 +284,12 @@ class Recipe:
             raise BadRecipe(
                 'a run bounded by minutes needs optimizer.schedule = "wsd", whose length is open until it decays; '
                 f"got {self.optimizer.schedule!r}"
+            )
+        if self.start.checkpoint and not self.admission.baseline:
+            raise BadRecipe("start.checkpoint is for baselines: say why in admission.baseline, or leave it out")
+        if self.start.checkpoint and self.vocabulary.checkpoint != self.start.checkpoint:
+            raise BadRecipe(
+                f"what starts from {self.start.checkpoint!r} has its tokenizer: give vocabulary.checkpoint the same"
             )
 
     @property

@@ -20,7 +20,7 @@ from training.config import LoopRecipe, ModelRecipe, Recipe
 from training.errors import Diverged
 from training.optimizer import build_optimizers, learning_rate, length_with_decay_at
 from training.parallel import World
-from training.state import Position, load_state, save_state
+from training.state import Position, load_state, load_weights, save_state, save_weights
 
 _LOSS_MEMORY = 0.95
 """Weight of the past in the moving average of the training loss."""
@@ -94,7 +94,8 @@ def fit(
 ) -> Outcome:
     """Train ``model`` in place as ``recipe`` says, from ``state`` where that file exists.
 
-    Each process of ``world`` takes its share of every batch; the first one saves and reports.
+    Each process of ``world`` takes its share of every batch; the first one saves and reports. With
+    ``loop.patience`` the model ends with the weights that had the lowest validation loss.
 
     Raises:
         Diverged: the loss is not finite; ``state`` keeps the last good step.
@@ -105,6 +106,7 @@ def fit(
     position = Position(0, n_steps_of(recipe), 0.0, math.nan)
     if state.exists():
         position = load_state(state, model, optimizers)
+    best = state.with_name("lowest.safetensors")
     began = saved = clock()
     first, earlier = position.step, position.seconds
     while position.n_steps is None or position.step < position.n_steps:
@@ -115,9 +117,13 @@ def fit(
             raise Diverged(f"the loss of step {position.step} is {loss}; lower optimizer.learning_rate = {rate:.2g}")
         now = began + world.agree(clock() - began)
         step = position.step + 1
-        position = Position(step, n_steps, earlier + now - began, _average(position.loss, loss))
+        position = replace(
+            position, step=step, n_steps=n_steps, seconds=earlier + now - began, loss=_average(position.loss, loss)
+        )
         validate = recipe.loop.validate_steps and step % recipe.loop.validate_steps == 0 and step != n_steps
         validation_loss = evaluate(model, validation, recipe.loop) if validate else None
+        if validation_loss is not None and recipe.loop.patience:
+            position = _patient(position, validation_loss, model, best, world)
         speed = (step - first) * recipe.tokens_per_step / max(now - began, 1e-9)
         if world.is_first:
             report(replace(_progress(position, recipe, speed), rate=rate, validation_loss=validation_loss))
@@ -126,6 +132,11 @@ def fit(
             if world.is_first:
                 save_state(state, model, optimizers, position)
             saved = began + world.agree(clock() - began)
+        if recipe.loop.patience and position.n_since >= recipe.loop.patience:
+            break
+    if math.isfinite(position.lowest):
+        with world.in_turn():
+            load_weights(best, model)
     n_tokens = position.step * recipe.tokens_per_step
     validation_loss = evaluate(model, validation, recipe.loop)
     return Outcome(position.step, n_tokens, position.seconds, position.loss, validation_loss)
@@ -142,6 +153,15 @@ def evaluate(
     losses = [_loss(model, part, recipe).item() * len(part) for part in _parts(windows, recipe.batch_size)]
     model.train()
     return sum(losses) / len(windows)
+
+
+def _patient(position: Position, validation_loss: float, model: LlamaForCausalLM, best: Path, world: World) -> Position:
+    """``position`` after a validation; the weights are kept where the loss is the lowest so far."""
+    if not validation_loss < position.lowest:
+        return replace(position, n_since=position.n_since + 1)
+    if world.is_first:
+        save_weights(best, model)
+    return replace(position, lowest=validation_loss, n_since=0)
 
 
 def _step(

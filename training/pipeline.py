@@ -30,6 +30,7 @@ from silo.checkpoint import (
     TrainingDocument,
     read_manifest,
     verify_checkpoint,
+    verify_files,
     write_manifest,
     write_training_documents,
 )
@@ -98,6 +99,8 @@ def train_checkpoint(
     tokens, _ = open_shard(train_shard)
     validation, validation_facts = open_shard(held_out)
     model = build_model(recipe.model, len(tokenizer), boundary_token(tokenizer), recipe.loop.seed)
+    if recipe.start.checkpoint:
+        _start_from(model, out.parent / recipe.start.checkpoint)
     outcome = fit(
         model,
         Batches(tokens, recipe.model.context, recipe.loop.batch_size, recipe.loop.seed),
@@ -115,6 +118,16 @@ def train_checkpoint(
             _publish(out, work, model, tokenizer, manifest, recipe)
             shutil.rmtree(work)
     return read_manifest(out)
+
+
+def _start_from(model: LlamaForCausalLM, source: Path) -> None:
+    """Give ``model`` the weights of the checkpoint ``source``. Raises BadRecipe where it is of another shape."""
+    verify_files(source)
+    given = LlamaForCausalLM.from_pretrained(source).state_dict()
+    wanted = model.state_dict()
+    if {name: value.shape for name, value in given.items()} != {name: value.shape for name, value in wanted.items()}:
+        raise BadRecipe(f"start.checkpoint {source} has another shape than the recipe's [model]; give it that shape")
+    model.load_state_dict(given)
 
 
 def _both(first: Callable[[Progress], None], second: Callable[[Progress], None]) -> Callable[[Progress], None]:

@@ -4,6 +4,7 @@ Model, optimizer and random state as safetensors, the rest as JSON in the file's
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +32,10 @@ class Position:
     """Training time so far, over all restarts."""
     loss: float
     """Moving average of the training loss in nats per token; NaN before the first step."""
+    lowest: float = math.inf
+    """Of the validation losses so far, where the run stops by them."""
+    n_since: int = 0
+    """Validations since the lowest."""
 
 
 def save_state(path: Path, model: torch.nn.Module, optimizers: Sequence[Optimizer], position: Position) -> None:
@@ -89,3 +94,19 @@ def load_state(path: Path, model: torch.nn.Module, optimizers: Sequence[Optimize
             f"{path} is no state of this run: {error}. Remove {path.parent} to begin again, or give another --out."
         ) from error
     return position
+
+
+def save_weights(path: Path, model: torch.nn.Module) -> None:
+    """Replace ``path`` with the weights of ``model``."""
+    with new_file(path) as stream:
+        stream.write(save({name: value.detach().cpu().contiguous() for name, value in model.named_parameters()}))
+
+
+def load_weights(path: Path, model: torch.nn.Module) -> None:
+    """Give ``model`` the weights in ``path``. Raises BadOutput where they are torn, or another model's."""
+    try:
+        with safe_open(path, "pt") as file, torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(file.get_tensor(name))
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise BadOutput(f"{path} has no weights of this run: {error}. Remove {path.parent} to begin again.") from error

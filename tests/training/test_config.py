@@ -48,6 +48,8 @@ def test_every_recipe_that_comes_with_the_package_is_valid(path):
         (changed("data", []), r"at least one \[\[data\]\]"),
         (changed("data", "texts.jsonl"), r"data must be a list"),
         (changed("admission", "classes", ["PD", "HIGH_RISK"]), r"High-risk text may never train"),
+        (changed("loop", "patience", 3), r"loop.patience counts validations"),
+        (changed("start", {"checkpoint": "smoke"}), r"start.checkpoint is for baselines"),
         (changed("optimizer", "kind", "sgd"), r"optimizer.kind must be one of adamw, muon; got 'sgd'"),
         (changed("loop", "precision", "fp8"), r"loop.precision must be one of fp32, bf16; got 'fp8'"),
         (changed("admission", "classes", ["PD", "NC"]), r"must name one or more of PD, SW, BY"),

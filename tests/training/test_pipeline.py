@@ -29,7 +29,14 @@ from silo.jsonl import read_jsonl
 from silo.lm import LanguageModel
 from silo.shingles import words
 from training.branching import STATE_NAME
-from training.config import AdmissionRecipe, CleaningRecipe, DataRecipe, DecontaminationRecipe
+from training.config import (
+    AdmissionRecipe,
+    CleaningRecipe,
+    DataRecipe,
+    DecontaminationRecipe,
+    StartRecipe,
+    VocabularyRecipe,
+)
 from training.errors import BadOutput, BadRecipe, Diverged, NothingAdmitted
 from training.loop import build_model
 from training.metrics import FILE_NAME as METRICS_NAME
@@ -397,3 +404,30 @@ def test_a_run_branches_from_the_stable_phase_of_its_own_recipe_only(with_loop, 
     with pytest.raises(BadOutput, match="at step 18; the two runs are the same up to step 17 only"):
         train_checkpoint(longer, data=data, out=out, longer_than=work)
     assert not out.exists() and not unfinished(out).exists()
+
+
+def baseline_of(recipe, start, **changes):
+    return dataclasses.replace(
+        recipe,
+        admission=AdmissionRecipe(("SW", "HIGH_RISK"), 0.1, "to measure against"),
+        vocabulary=VocabularyRecipe(320, start),
+        start=StartRecipe(start),
+        **changes,
+    )
+
+
+def test_a_specialist_begins_with_the_weights_of_the_checkpoint_that_it_is_made_of(checkpoint, recipe, data):
+    still = dataclasses.replace(recipe.optimizer, learning_rate=1e-9)
+    out = checkpoint.parent / "specialist"
+    manifest = train_checkpoint(baseline_of(recipe, checkpoint.name, optimizer=still), data=data, out=out)
+    assert manifest.recipe["start"] == {"checkpoint": checkpoint.name}
+    before, after = (LlamaForCausalLM.from_pretrained(folder).state_dict() for folder in (checkpoint, out))
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
+    with pytest.raises(BadCheckpoint, match="as a baseline"):
+        LanguageModel.load(out)
+
+
+def test_a_checkpoint_of_another_shape_is_no_start(checkpoint, recipe, data):
+    wide = dataclasses.replace(recipe.model, intermediate_size=96)
+    with pytest.raises(BadRecipe, match="another shape"):
+        train_checkpoint(baseline_of(recipe, checkpoint.name, model=wide), data=data, out=checkpoint.parent / "wide")
