@@ -17,6 +17,7 @@ from datastore import catalog
 from datastore.errors import UnknownDocument
 from datastore.receipts import Receipt, receipt_from_json, sign_receipt
 from datastore.records import is_text
+from datastore.redaction import Ranges
 from datastore.signing import fresh_salt, load_key
 from datastore.store import Datastore
 from datastore.suppression import Marks, suppress
@@ -50,7 +51,7 @@ def opt_out(store: Datastore, document: str, *, now: datetime) -> Receipt:
             "store": store.id,
             "document": document,
             "digest": row["digest"],
-            "n_entries": row["n_positions"] - 1,
+            "n_entries": row["n_entries"],
             "accepted_at": now.isoformat(),
             "epoch": epoch,
         }
@@ -103,14 +104,15 @@ def _n_lost(store: Datastore) -> int:
     return sum(receipt.leaf_index >= found for receipt in store.catalog.lost)
 
 
-def given_receipt(store: Datastore, document: str) -> Receipt | None:
-    """The receipt for ``document``, if it was opted out before."""
+def given_receipt(store: Datastore, document: str, sentences: Ranges = ()) -> Receipt | None:
+    """The receipt for ``document``, or for just those sentences of it, if they were opted out before."""
     with store.catalog.read() as connection:
-        return _receipt(connection, document)
+        return _receipt(connection, document, sentences)
 
 
-def _receipt(connection: Connection, document: str) -> Receipt | None:
-    query = select(catalog.optouts.c.receipt).where(catalog.optouts.c.document == document)
+def _receipt(connection: Connection, document: str, sentences: Ranges = ()) -> Receipt | None:
+    c = catalog.optouts.c
+    query = select(c.receipt).where(c.document == document, c.sentences == catalog.sentences_key(sentences))
     found = connection.execute(query).scalar_one_or_none()
     return None if found is None else receipt_from_json(json.loads(found))
 

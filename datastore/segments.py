@@ -7,6 +7,7 @@ ordinal alone; their names are the catalog's business.
 ``tokens.npy``     ``(positions,)``
 ``documents.npy``  ``(documents + 1, 3)`` first position, first byte of text, first sentence; the last row is the end
 ``sentences.npy``  ``(sentences, 3)`` first position, then the character span in its document
+``breaks.npy``     ``(breaks,)`` positions behind a hole in a document, where a run begins: see ``redaction``
 ``text.bin``       UTF-8, one document after another
 ``keys.faiss``     the ``keys`` view
 ``ngrams.npy``     the ``ngrams`` view
@@ -37,7 +38,8 @@ from datastore.files import (
     write_bytes,
 )
 from datastore.records import EncodedDocument
-from datastore.views import View
+from datastore.redaction import Ranges, Redacted, redact, without_spans
+from datastore.views import LiveMask, View
 
 FILE_NAME = "segment.json"
 
@@ -71,9 +73,11 @@ class Segment:
         self.tokens = load_array(folder / "tokens.npy")
         self._documents = load_array(folder / "documents.npy")
         self._sentences = load_array(folder / "sentences.npy")
+        self._breaks = load_array(folder / "breaks.npy")
+        self.run_starts = _run_starts(self._documents[:-1, 0], self._breaks)
         self._text = np.memmap(folder / "text.bin", mode="r") if self._documents[-1, 1] else np.empty(0, np.uint8)
         self.keys = keys.KeysView(folder / keys.FILE_NAME, dimension)
-        self.ngrams = ngrams.NgramsView(folder / ngrams.FILE_NAME, self.tokens, self._documents[:-1, 0])
+        self.ngrams = ngrams.NgramsView(folder / ngrams.FILE_NAME, self.tokens, self.run_starts)
         self.views: tuple[View, ...] = (self.keys, self.ngrams)
         self.n_positions = len(self.tokens)
         self.n_documents = len(self._documents) - 1
@@ -101,10 +105,36 @@ class Segment:
         rows: NDArray[np.int64] = self._sentences[start:stop]
         return rows
 
-    def raw(self, ordinal: int) -> "_Pieces":
-        """The stored pieces of one document, for copying into another segment."""
+    def redacted(self, ordinal: int, removed: Ranges = ()) -> Redacted:
+        """What a removal of sentences means for the document's tokens, counted from its own start."""
+        start, stop = self.span(ordinal)
+        firsts = self.sentences(ordinal)[:, 0]
+        breaks = self._breaks[(self._breaks > start) & (self._breaks < stop)] - start
+        return redact(np.searchsorted(firsts, np.arange(start, stop), side="right") - 1, breaks, removed)
+
+    def hide(self, ordinal: int, removed: Ranges, mask: LiveMask) -> None:
+        """Take the sentences in ``removed`` of a document out of service."""
+        start, stop = self.span(ordinal)
+        before, left = self.redacted(ordinal), self.redacted(ordinal, removed)
+        for first, last in left.holes():
+            mask.clear(start + first, start + last)
+        for last in np.flatnonzero(before.is_entry & ~left.is_entry & left.is_kept).tolist():
+            mask.clear_entries(start + last, start + last + 1)
+
+    def raw(self, ordinal: int, removed: Ranges = ()) -> "_Pieces":
+        """The stored pieces of one document without the sentences in ``removed``, for copying into another segment."""
         (a, byte_a, _), (b, byte_b, _) = self._documents[ordinal : ordinal + 2]
-        return _Pieces(self.tokens[a:b], self._text[byte_a:byte_b], self.sentences(ordinal) - np.array([a, 0, 0]))
+        rows, left = self.sentences(ordinal), self.redacted(ordinal, removed)
+        if not removed:
+            text, spans = self._text[byte_a:byte_b], rows[:, 1:]
+        else:
+            string, spans = without_spans(self.text(ordinal), rows[:, 1:], removed)
+            text = np.frombuffer(string.encode("utf-8"), np.uint8)
+        n_kept = np.concatenate([[0], np.cumsum(left.is_kept)])
+        firsts = n_kept[rows[:, 0] - a]
+        return _Pieces(
+            self.tokens[a:b][left.is_kept], text, np.column_stack([firsts, spans]), left.run_starts[1:], left
+        )
 
 
 def write_segment(
@@ -117,7 +147,7 @@ def write_segment(
     """Write ``documents`` as the segment ``name`` of the folder ``segments``; whole or not at all."""
     pieces = [_pieces_of(document, token_type) for document in documents]
     starts = _starts(pieces)
-    positions = [np.arange(a, a + len(d.keys), dtype=np.int64) for a, d in zip(starts, documents, strict=True)]
+    positions = [a + d.entries for a, d in zip(starts, documents, strict=True)]
     dimension = centroids.shape[1]
     stacked = np.concatenate([d.keys for d in documents] or [np.empty((0, dimension), np.float16)])
     where = np.concatenate(positions or [np.empty(0, np.int64)])
@@ -126,23 +156,35 @@ def write_segment(
         return draft.publish(pieces, token_type)
 
 
+@dataclass(frozen=True)
+class Part:
+    """A document that another segment holds, less the sentences that are not to be copied."""
+
+    segment: Segment
+    ordinal: int
+    removed: Ranges = ()
+
+
 def copy_segment(
     segments: Path,
     name: str,
     centroids: NDArray[np.float32],
     token_type: str,
-    documents: Sequence[tuple[Segment, int]],
+    documents: Sequence[Part],
 ) -> WrittenSegment:
-    """As ``write_segment``, of documents that other segments hold, given as (segment, ordinal).
+    """As ``write_segment``, of documents that other segments hold.
 
-    Copies each inverted list in order, so that every file equals the one that ``write_segment`` makes.
+    Copies each inverted list in order, so that every file equals the one that ``write_segment`` makes of
+    ``redaction.without_sentences`` of each document.
     """
-    pieces = [segment.raw(ordinal) for segment, ordinal in documents]
+    pieces = [part.segment.raw(part.ordinal, part.removed) for part in documents]
     moves: dict[str, tuple[Segment, NDArray[np.int64]]] = {}
-    for start, (segment, ordinal) in zip(_starts(pieces), documents, strict=True):
-        _, new = moves.setdefault(segment.name, (segment, np.full(segment.n_positions, -1, dtype=np.int64)))
-        a, b = segment.span(ordinal)
-        new[a:b] = np.arange(start, start + b - a)
+    for start, part, piece in zip(_starts(pieces), documents, pieces, strict=True):
+        _, new = moves.setdefault(
+            part.segment.name, (part.segment, np.full(part.segment.n_positions, -1, dtype=np.int64))
+        )
+        a, b = part.segment.span(part.ordinal)
+        new[a:b] = piece.moved(start)
     with _Draft(segments, name) as draft:
         parts = [(segment.keys, new) for segment, new in moves.values()]
         keys.merge_keys(draft.folder / keys.FILE_NAME, centroids, parts)
@@ -171,6 +213,14 @@ class _Pieces:
     tokens: NDArray[Any]
     text: NDArray[np.uint8]
     sentences: NDArray[np.int64]
+    breaks: NDArray[np.int64]
+    left: Redacted | None = None
+    """What of a stored document this is."""
+
+    def moved(self, start: int) -> NDArray[np.int64]:
+        """The position of each old entry in a segment where the document begins at ``start``; -1 for no entry."""
+        assert self.left is not None
+        return np.where(self.left.is_entry, start + np.cumsum(self.left.is_kept) - 1, -1)
 
 
 def _pieces_of(document: EncodedDocument, token_type: str) -> _Pieces:
@@ -180,12 +230,18 @@ def _pieces_of(document: EncodedDocument, token_type: str) -> _Pieces:
         document.tokens.astype(token_type),
         np.frombuffer(document.text.encode("utf-8"), np.uint8),
         np.column_stack([first, document.sentences]).astype(np.int64).reshape(n_sentences, 3),
+        np.asarray(document.breaks, dtype=np.int64),
     )
 
 
 def _starts(pieces: Sequence[_Pieces]) -> list[int]:
     """First position of each document and, last, the number of positions."""
     return list(itertools.accumulate((len(p.tokens) for p in pieces), initial=0))[: len(pieces)]
+
+
+def _run_starts(starts: NDArray[np.int64], breaks: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where runs begin: with each document, and behind each hole."""
+    return np.sort(np.concatenate([starts, breaks]))
 
 
 class _Draft:
@@ -209,11 +265,14 @@ class _Draft:
         table[1:] = np.cumsum([(len(p.tokens), len(p.text), len(p.sentences)) for p in pieces], axis=0).reshape(-1, 3)
         shifted = [p.sentences + np.array([start, 0, 0]) for p, start in zip(pieces, table[:, 0], strict=False)]
         tokens = np.concatenate([p.tokens for p in pieces] or [np.empty(0)]).astype(token_type)
+        holes = [p.breaks + start for p, start in zip(pieces, table[:, 0], strict=False)]
+        breaks = np.concatenate(holes or [np.empty(0)]).astype(np.int64)
         arrays = {
             "tokens.npy": tokens,
             "documents.npy": table,
             "sentences.npy": np.concatenate(shifted or [np.empty((0, 3))]).astype(np.int64),
-            ngrams.FILE_NAME: ngrams.entry_order(tokens, table[:-1, 0]),
+            "breaks.npy": breaks,
+            ngrams.FILE_NAME: ngrams.entry_order(tokens, _run_starts(table[:-1, 0], breaks)),
         }
         for name, array in arrays.items():
             np.save(self.folder / name, array, allow_pickle=False)

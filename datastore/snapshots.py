@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datastore.ngrams import Sequences, summed
+from datastore.overlay import NgramsPart, ngrams_parts
 from datastore.records import Continuations, Neighbors, Occurrences
+from datastore.redaction import Ranges, merged
 from datastore.segments import Segment
 from datastore.views import LiveMask
 
@@ -27,6 +29,29 @@ class Snapshot:
     masks: list[LiveMask]
     names: dict[tuple[str, int], str] = field(default_factory=dict)
     """(segment, ordinal) -> document id, filled as asked."""
+    holes: list[dict[int, Ranges]] = field(default_factory=list)
+    """For each segment, by ordinal: the removed sentences of documents that stay, whose bytes the files still hold."""
+    ngrams: list[list[NgramsPart]] = field(default_factory=list)
+    """For each segment: what holds its n-grams."""
+
+    def take_out(
+        self, documents: list[tuple[str, int]], passages: list[tuple[str, int, tuple[int, int]]]
+    ) -> "Snapshot":
+        """This snapshot without ``documents`` (segment, ordinal) and ``passages`` (the same, and a range)."""
+        self.holes = [dict(found) for found in self.holes] or [{} for _ in self.segments]
+        for name, ordinal in documents:
+            index = self.layout.index(name)
+            self.masks[index].clear(*self.segments[index].span(ordinal))
+        for name, ordinal, removed in passages:
+            index = self.layout.index(name)
+            holes = self.holes[index]
+            holes[ordinal] = merged([*holes.get(ordinal, ()), removed])
+            self.segments[index].hide(ordinal, holes[ordinal], self.masks[index])
+        self.ngrams = [
+            ngrams_parts(segment, start, mask, holes)
+            for segment, start, mask, holes in zip(self.segments, self.starts, self.masks, self.holes, strict=True)
+        ]
+        return self
 
 
 def search(snapshot: Snapshot, queries: NDArray[np.float32], k: int, n_probe: int) -> Neighbors:
@@ -68,7 +93,7 @@ def _search_segment(
 
 def continuations(snapshot: Snapshot, contexts: Sequences, limits: NDArray[np.int64]) -> Continuations:
     """As ``Datastore.continuations``: lengths are the longest of all segments, counts add up."""
-    parts = [(segment.ngrams, mask) for segment, mask in zip(snapshot.segments, snapshot.masks, strict=True)]
+    parts = [(part.view, part.live) for parts in snapshot.ngrams for part in parts]
     longest = [view.longest(contexts, mask) for view, mask in parts]
     lengths = np.minimum(np.max([np.zeros_like(contexts.lengths), *longest], axis=0)[:, None], limits)
     suffixes = contexts.last(lengths)
@@ -89,8 +114,8 @@ def occurrences(snapshot: Snapshot, sequence: Sequences, n: int) -> Occurrences:
     """As ``Datastore.occurrences``."""
     count = 0
     entries = [np.empty(0, np.int64)]
-    for segment, start, mask in zip(snapshot.segments, snapshot.starts, snapshot.masks, strict=True):
-        first, last = segment.ngrams.ranges(sequence)
-        count += int(segment.ngrams.counts(first, last, mask)[0])
-        entries.append(start + segment.ngrams.positions(int(first[0]), int(last[0]), mask, n))
-    return Occurrences(count, np.concatenate(entries)[:n], snapshot.epoch)
+    for part in (part for parts in snapshot.ngrams for part in parts):
+        first, last = part.view.ranges(sequence)
+        count += int(part.view.counts(first, last, part.live)[0])
+        entries.append(part.named(part.view.positions(int(first[0]), int(last[0]), part.live, n)))
+    return Occurrences(count, np.sort(np.concatenate(entries))[:n], snapshot.epoch)

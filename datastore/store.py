@@ -25,7 +25,8 @@ from datastore.errors import BadArrays, CorruptDatastore, UnknownDocument
 from datastore.files import check_files, load_array
 from datastore.manifest import Manifest, read_manifest
 from datastore.ngrams import Sequences
-from datastore.records import Continuations, Neighbors, Occurrences, Place, StoredDocument, is_text
+from datastore.records import Continuations, LiveText, Neighbors, Occurrences, Place, StoredDocument, is_text
+from datastore.redaction import Ranges, lies_in
 from datastore.segments import Segment
 from datastore.snapshots import Snapshot, continuations, occurrences, search
 from datastore.views import LiveMask
@@ -79,7 +80,7 @@ class Datastore:
     def n_entries(self) -> int:
         """Entries that may be served now."""
         with self.catalog.read() as connection:
-            query = select(func.coalesce(func.sum(catalog.documents.c.n_positions - 1), 0))
+            query = select(func.coalesce(func.sum(catalog.documents.c.n_entries), 0))
             return int(connection.execute(query.where(catalog.documents.c.state == LIVE)).scalar_one())
 
     def search(self, queries: NDArray[np.floating], k: int, n_probe: int = 8) -> Neighbors:
@@ -132,7 +133,7 @@ class Datastore:
     def locate(self, entries: Sequence[int] | NDArray[np.int64], epoch: int) -> list[Place] | None:
         """The document and sentence of each of ``entries``, which a search of ``epoch`` gave.
 
-        None where the store has changed since: search again.
+        None where the store has changed since, or one of them is not served: search again.
         """
         snapshot = self._current()
         if snapshot.epoch != epoch:
@@ -169,6 +170,10 @@ class Datastore:
         def answer(snapshot: Snapshot) -> str:
             segment, ordinal = self._find_live(snapshot, document)
             rows = segment.sentences(ordinal)
+            with self.catalog.read() as connection:
+                removed = catalog.removed_sentences(connection, document)
+            if lies_in(np.array([sentence]), removed)[0]:
+                raise UnknownDocument(f"sentence {sentence} of document {document!r} was taken out of this store")
             if not 0 <= sentence < len(rows):
                 raise UnknownDocument(f"document {document!r} has {len(rows)} sentences; got index {sentence}")
             return segment.text(ordinal)[rows[sentence, 1] : rows[sentence, 2]]
@@ -178,8 +183,36 @@ class Datastore:
     def stored_text(self, document: str) -> str | None:
         """The text of a document, removed ones too; None where its bytes are erased or never were here.
 
-        For opting out and for finding copies, not for serving.
+        For opting out, not for serving: sentences that were taken out are in it until compaction.
         """
+        return self._of_stored(document, lambda segment, ordinal: segment.text(ordinal))
+
+    def stored_sentences(self, document: str, ranges: Ranges) -> list[str]:
+        """The text of each of ``ranges`` of sentences of a document, as ``stored_text`` has it."""
+
+        def texts(segment: Segment, ordinal: int) -> list[str]:
+            rows, text = segment.sentences(ordinal), segment.text(ordinal)
+            return [text[rows[first, 1] : rows[last - 1, 2]] for first, last in ranges]
+
+        return self._of_stored(document, texts) or []
+
+    def live_text(self, document: str) -> LiveText | None:
+        """What may be served of the text of ``document``; None where it is not live."""
+
+        def answer(snapshot: Snapshot) -> LiveText | None:
+            with self.catalog.read() as connection:
+                row = _row_of(connection, document)
+                removed = catalog.removed_sentences(connection, document)
+            if row is None or row.state != LIVE:
+                return None
+            segment = snapshot.segments[_index_of(snapshot, row.segment)]
+            spans = segment.sentences(row.ordinal)[:, 1:]
+            return LiveText(segment.text(row.ordinal), spans, lies_in(np.arange(len(spans)), removed))
+
+        return self._answer(answer)
+
+    def _of_stored(self, document: str, question: Callable[[Segment, int], Answer]) -> Answer | None:
+        """What ``question`` says of the segment and ordinal of a document; None where no segment has it."""
         while True:
             snapshot = self._current()
             with self.catalog.read() as connection:
@@ -187,10 +220,13 @@ class Datastore:
             if row is None or row.segment is None:
                 return None
             with suppress(_LayoutMoved):
-                return snapshot.segments[_index_of(snapshot, row.segment)].text(row.ordinal)
+                return question(snapshot.segments[_index_of(snapshot, row.segment)], row.ordinal)
 
-    def live_entries(self, document: str) -> int:
-        """How many entries of ``document`` a search could return now. Raises UnknownDocument if it never was here."""
+    def live_entries(self, document: str, sentences: Ranges | None = None) -> int:
+        """How many entries of ``document`` a search could return now, or of some of its sentences.
+
+        An entry belongs to the sentences of its key and of its value. Raises UnknownDocument if it never was here.
+        """
         self.document(document)
 
         def answer(snapshot: Snapshot) -> int:
@@ -199,8 +235,11 @@ class Datastore:
             if row is None or row.segment is None:
                 return 0
             index = _index_of(snapshot, row.segment)
-            start, stop = snapshot.segments[index].span(row.ordinal)
-            return int(snapshot.masks[index].flags[start : stop - 1].sum())  # the end of text has no entry
+            segment = snapshot.segments[index]
+            is_entry = segment.redacted(row.ordinal).is_entry
+            if sentences is not None:
+                is_entry = is_entry & ~segment.redacted(row.ordinal, sentences).is_entry
+            return int((is_entry & snapshot.masks[index].flags[slice(*segment.span(row.ordinal))]).sum())
 
         return self._answer(answer)
 
@@ -237,9 +276,9 @@ class Datastore:
                 listed = connection.execute(select(catalog.segments).order_by(catalog.segments.c.number)).all()
                 is_same_layout = old is not None and old.layout == tuple(row.name for row in listed)
                 since = old.epoch if old is not None and is_same_layout else 0
-                gone = _removed_since(connection, since)
+                gone, passages = _removed_since(connection, since), _passages_since(connection, since)
             if old is not None and is_same_layout:
-                fresh = Snapshot(epoch, old.layout, old.segments, old.starts, old.masks, old.names)
+                fresh = Snapshot(epoch, old.layout, old.segments, old.starts, old.masks, old.names, old.holes)
             else:
                 opened = {segment.name: segment for segment in old.segments} if old is not None else {}
                 try:
@@ -251,10 +290,13 @@ class Datastore:
                 starts = list(itertools.accumulate((part.n_positions for part in parts), initial=0))[: len(parts)]
                 masks = [LiveMask.all(part.n_positions) for part in parts]
                 fresh = Snapshot(epoch, tuple(row.name for row in listed), parts, starts, masks)
-            for name, ordinal in gone:
-                index = fresh.layout.index(name)
-                fresh.masks[index].clear(*fresh.segments[index].span(ordinal))
-            return fresh
+            return fresh.take_out(gone, passages)
+
+    def segment(self, name: str) -> Segment:
+        """The segment ``name``, as it is open already or opened now."""
+        _, snapshot = self._known
+        opened = {} if snapshot is None else {segment.name: segment for segment in snapshot.segments}
+        return opened.get(name) or self.open_segment(name)
 
     def open_segment(self, name: str) -> Segment:
         """The segment ``name``, checked against its checksums. Raises CorruptDatastore."""
@@ -277,6 +319,8 @@ class Datastore:
         places: list[Place | None] = [None] * len(entries)
         for index in np.unique(indices).tolist():
             segment, rows = snapshot.segments[index], np.flatnonzero(indices == index)
+            if not snapshot.masks[index].flags[entries[rows] - snapshot.starts[index]].all():
+                raise _LayoutMoved
             found = segment.locate(entries[rows] - snapshot.starts[index])
             for row, (ordinal, sentence, position) in zip(rows.tolist(), found, strict=True):
                 places[row] = Place(self._name(snapshot, segment.name, ordinal), sentence, position)
@@ -301,7 +345,7 @@ class Datastore:
 
 
 class _LayoutMoved(Exception):
-    """The catalog names a segment that the snapshot does not have; never leaves this module."""
+    """The catalog names a segment that the snapshot does not have, or an entry went; never leaves this module."""
 
 
 def _index_of(snapshot: Snapshot, segment: str) -> int:
@@ -311,7 +355,7 @@ def _index_of(snapshot: Snapshot, segment: str) -> int:
 
 
 def _stored(row: RowMapping) -> StoredDocument:
-    n_entries = row["n_positions"] - 1 if row["state"] == LIVE else 0
+    n_entries = row["n_entries"] if row["state"] == LIVE else 0
     return StoredDocument(catalog.facts_of(row), row["state"], n_entries, row["n_sentences"])
 
 
@@ -321,6 +365,14 @@ def _removed_since(connection: Connection, epoch: int) -> list[tuple[str, int]]:
         catalog.documents.c.state == REMOVED, catalog.documents.c.removed_epoch > epoch
     )
     return [(row.segment, row.ordinal) for row in connection.execute(query)]
+
+
+def _passages_since(connection: Connection, epoch: int) -> list[tuple[str, int, tuple[int, int]]]:
+    """(segment, ordinal, range of sentences) that were removed after ``epoch`` and whose bytes are still there."""
+    p, d = catalog.passages.c, catalog.documents.c
+    query = select(d.segment, d.ordinal, p.first, p.last).join(catalog.documents, d.id == p.document)
+    wanted = query.where(~p.is_erased, p.removed_epoch > epoch, d.segment.is_not(None)).order_by(p.number)
+    return [(row.segment, row.ordinal, (row.first, row.last)) for row in connection.execute(wanted)]
 
 
 def _row_of(connection: Connection, document: str) -> Any:

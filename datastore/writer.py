@@ -148,14 +148,17 @@ def add(store: Datastore, documents: Iterable[EncodedDocument]) -> Added:
                 store.path / SEGMENTS, next(names), store.centroids, store.manifest.token_type, batch
             )
             written.append(
-                (segment, [_Row(d.facts, marks.pop(d.facts.id), len(d.tokens), len(d.sentences)) for d in batch])
+                (
+                    segment,
+                    [_Row(d.facts, marks.pop(d.facts.id), len(d.tokens), len(d.keys), len(d.sentences)) for d in batch],
+                )
             )
         if written:
             with store.catalog.change() as connection:
                 _publish(connection, written, checked, refused)
     barred = {name for name, _ in refused}
     live = [row for _, batch in written for row in batch if row.facts.id not in barred]
-    return Added(len(live), sum(row.n_positions - 1 for row in live), tuple(refused))
+    return Added(len(live), sum(row.n_entries for row in live), tuple(refused))
 
 
 @contextmanager
@@ -203,6 +206,7 @@ class _Row:
     facts: DocumentFacts
     marks: Marks
     n_positions: int
+    n_entries: int
     n_sentences: int
 
 
@@ -293,6 +297,7 @@ def _publish(
                     segment=segment.name,
                     ordinal=ordinal,
                     n_positions=row.n_positions,
+                    n_entries=row.n_entries,
                     n_sentences=row.n_sentences,
                 )
             )
