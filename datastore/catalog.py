@@ -366,7 +366,8 @@ def _see_union(connection: Any, lost: Sequence[Receipt]) -> None:
     is_unwritten = "number NOT IN (SELECT leaf FROM main.log)"
     n_lost = f"SELECT coalesce(sum(n_entries), 0) FROM lost WHERE document = id AND sentences <> '' AND {is_unwritten}"
     connection.execute(
-        f"CREATE TEMP VIEW documents AS SELECT {same}, n_entries - ({n_lost}) AS n_entries, CASE WHEN {is_lost} THEN '{REMOVED}' ELSE state END AS state, "
+        f"CREATE TEMP VIEW documents AS SELECT {same}, n_entries - ({n_lost}) AS n_entries, "
+        f"CASE WHEN {is_lost} THEN '{REMOVED}' ELSE state END AS state, "
         f"CASE WHEN {is_lost} THEN (SELECT epoch FROM main.state) ELSE removed_epoch END AS removed_epoch "
         "FROM main.documents"
     )

@@ -121,7 +121,8 @@ class NgramsView:
         self.n_entries = len(tokens) - len(starts)
         if self._order.dtype != np.int32 or self._order.shape != (self.n_entries,):
             raise CorruptDatastore(
-                f"{source} should hold {self.n_entries} int32 positions; it holds {self._order.shape} {self._order.dtype}"
+                f"{source} should hold {self.n_entries} int32 positions; "
+                f"it holds {self._order.shape} {self._order.dtype}"
             )
         self._known: tuple[LiveMask, int, _Living] | None = None
 

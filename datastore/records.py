@@ -154,6 +154,21 @@ class Occurrences:
 
 
 @dataclass(frozen=True)
+class TokenRun:
+    """The longest run of a sequence's tokens before live entries."""
+
+    start: int
+    stop: int
+    """Half-open range of the sequence."""
+    count: int
+    """How many times it occurs; 0 where nothing of the sequence does."""
+    entries: NDArray[np.int64]
+    """Ids of the first entries at its last token, increasing."""
+    epoch: int
+    """The state of the store that answered."""
+
+
+@dataclass(frozen=True)
 class Place:
     """Where an entry comes from: a sentence of a document."""
 

@@ -99,7 +99,7 @@ def redact(token_sentences: NDArray[np.integer], breaks: NDArray[np.integer], ra
 
 
 def without_spans(text: str, spans: NDArray[np.integer], ranges: Ranges) -> tuple[str, NDArray[np.int64]]:
-    """``text`` without the sentences in ``ranges``, and the ``spans`` ``(s, 2)`` of its sentences then: theirs are empty."""
+    """``text`` without the sentences in ``ranges``, and the ``spans`` ``(s, 2)`` then; those of what went are empty."""
     is_removed = lies_in(np.arange(len(spans)), ranges)
     n_gone = np.zeros(len(text) + 1, dtype=np.int64)
     pieces, last = [], 0

@@ -99,6 +99,18 @@ class Segment:
         start, stop = self._documents[ordinal : ordinal + 2, 1]
         return self._text[start:stop].tobytes().decode("utf-8")
 
+    def place_of_byte(self, offset: int) -> tuple[int, int]:
+        """The document whose text has the byte at ``offset`` of ``text.bin``, and the character that it belongs to."""
+        ordinal = int(np.searchsorted(self._documents[:, 1], offset, side="right")) - 1
+        start = self._documents[ordinal, 1]
+        # Bytes that go on with a character begin with the bits 10.
+        return ordinal, int(((self._text[start : offset + 1] & 0xC0) != 0x80).sum()) - 1
+
+    @property
+    def n_entries(self) -> int:
+        """How many entries every view should hold."""
+        return self.n_positions - len(self.run_starts)
+
     def sentences(self, ordinal: int) -> NDArray[np.int64]:
         """``(s, 3)``: first position in the segment and character span in the document."""
         start, stop = self._documents[ordinal : ordinal + 2, 2]
@@ -114,7 +126,7 @@ class Segment:
 
     def hide(self, ordinal: int, removed: Ranges, mask: LiveMask) -> None:
         """Take the sentences in ``removed`` of a document out of service."""
-        start, stop = self.span(ordinal)
+        start, _ = self.span(ordinal)
         before, left = self.redacted(ordinal), self.redacted(ordinal, removed)
         for first, last in left.holes():
             mask.clear(start + first, start + last)

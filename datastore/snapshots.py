@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from datastore.ngrams import Sequences, summed
 from datastore.overlay import NgramsPart, ngrams_parts
-from datastore.records import Continuations, Neighbors, Occurrences
+from datastore.records import Continuations, Neighbors, Occurrences, TokenRun
 from datastore.redaction import Ranges, merged
 from datastore.segments import Segment
 from datastore.views import LiveMask
@@ -119,3 +119,16 @@ def occurrences(snapshot: Snapshot, sequence: Sequences, n: int) -> Occurrences:
         count += int(part.view.counts(first, last, part.live)[0])
         entries.append(part.named(part.view.positions(int(first[0]), int(last[0]), part.live, n)))
     return Occurrences(count, np.sort(np.concatenate(entries))[:n], snapshot.epoch)
+
+
+def longest_run(snapshot: Snapshot, tokens: NDArray[np.int64], n: int) -> TokenRun:
+    """As ``Datastore.longest_run``: every prefix is asked for its longest suffix."""
+    ends = np.arange(1, len(tokens) + 1)
+    prefixes = Sequences(np.append(tokens, 0), ends, ends)
+    lengths = np.zeros(len(tokens), dtype=np.int64)
+    for part in (part for parts in snapshot.ngrams for part in parts):
+        lengths = np.maximum(lengths, part.view.longest(prefixes, part.live))
+    stop = int(lengths.argmax()) + 1 if lengths.any() else 0
+    start = stop - int(lengths[stop - 1]) if stop else 0
+    found = occurrences(snapshot, Sequences.of([tokens[start:stop]]), n)
+    return TokenRun(start, stop, found.count, found.entries, snapshot.epoch)

@@ -25,10 +25,19 @@ from datastore.errors import BadArrays, CorruptDatastore, UnknownDocument
 from datastore.files import check_files, load_array
 from datastore.manifest import Manifest, read_manifest
 from datastore.ngrams import Sequences
-from datastore.records import Continuations, LiveText, Neighbors, Occurrences, Place, StoredDocument, is_text
+from datastore.records import (
+    Continuations,
+    LiveText,
+    Neighbors,
+    Occurrences,
+    Place,
+    StoredDocument,
+    TokenRun,
+    is_text,
+)
 from datastore.redaction import Ranges, lies_in
 from datastore.segments import Segment
-from datastore.snapshots import Snapshot, continuations, occurrences, search
+from datastore.snapshots import Snapshot, continuations, longest_run, occurrences, search
 from datastore.views import LiveMask
 
 CENTROIDS = "centroids.npy"
@@ -129,6 +138,17 @@ class Datastore:
         if sequence.lengths[0] == 0 or n < 0:
             raise BadArrays(f"occurrences takes at least one token and n of at least 0; got {len(tokens)} and n={n}")
         return self._answer(lambda snapshot: occurrences(snapshot, sequence, n))
+
+    def longest_run(self, tokens: NDArray[np.integer] | Sequence[int], n: int = 100) -> TokenRun:
+        """The longest run of ``tokens`` in live documents, the first of equals, and the first ``n`` entries it ends at.
+
+        Raises:
+            BadArrays: there are no tokens, or some are negative.
+        """
+        sequence = Sequences.of([tokens])
+        if sequence.lengths[0] == 0:
+            raise BadArrays("longest_run takes at least one token")
+        return self._answer(lambda snapshot: longest_run(snapshot, sequence.tokens[:-1], n))
 
     def locate(self, entries: Sequence[int] | NDArray[np.int64], epoch: int) -> list[Place] | None:
         """The document and sentence of each of ``entries``, which a search of ``epoch`` gave.

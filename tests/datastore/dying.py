@@ -21,6 +21,7 @@ import numpy as np
 from datastore import verification, writer  # noqa: F401
 from datastore.compaction import compact
 from datastore.optout import opt_out
+from datastore.passage_optout import remove_passages
 from datastore.records import DocumentFacts
 from datastore.store import Datastore
 
@@ -52,6 +53,8 @@ def act(action: str, path: Path, begin, say) -> None:
         writer.add(store, documents(6, 10))
     elif action == "opt_out":
         say(opt_out(store, "doc-3", now=lattice.NOON).to_json())
+    elif action == "remove_passages":
+        say(remove_passages(store, "doc-3", [(2, 5), (7, 8)], now=lattice.NOON).to_json())
     elif action == "compact":
         compact(store)
     return None

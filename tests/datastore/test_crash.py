@@ -19,7 +19,9 @@ from datastore.catalog import FILE_NAME as CATALOG
 from datastore.compaction import compact
 from datastore.errors import VerificationFailed
 from datastore.optout import opt_out
+from datastore.passage_optout import remove_passages
 from datastore.receipts import check_receipt, receipt_from_json
+from datastore.redaction import without_sentences
 from datastore.store import Datastore
 from datastore.verification import scan, verify, verify_files
 from datastore.writer import add
@@ -131,6 +133,31 @@ def test_a_kill_during_an_opt_out_leaves_it_in_force_or_not_begun(
         compact(store)
         assert (answers(store), leftovers(store)) == (after, []), case
         verify(store, receipt, documents[3].text)
+        store.close()
+    assert outcomes == {False, True}
+
+
+def test_a_kill_while_passages_are_taken_out_leaves_them_out_or_in(make_store, documents, answers, deaths, now):
+    gone = [(2, 5), (7, 8)]
+    old = make_store(documents)
+    before, n_entries = answers(old), old.n_entries
+    never = make_store([*documents[:3], without_sentences(documents[3], gone), *documents[4:]])
+    after = answers(never)
+    assert old.catalog.checkpoint()
+    old.close()
+    outcomes = set()
+    for case, path, told in deaths("remove_passages", old.path):
+        store = Datastore.open(path)
+        is_out = store.n_entries == never.n_entries
+        assert is_out or (store.n_entries, answers(store)) == (n_entries, before), case
+        assert is_out or not told.get("receipt"), case
+        outcomes.add(is_out)
+        receipt = remove_passages(store, "doc-3", gone, now=now)
+        assert not told.get("receipt") or receipt_from_json(told["receipt"]) == receipt, case
+        assert store.catalog.journal.has(receipt.leaf_index), case
+        compact(store)
+        assert answers(store) == after, case
+        verify(store, receipt, "".join(f"w3{i}. " for i in range(2, 5)))
         store.close()
     assert outcomes == {False, True}
 
