@@ -11,7 +11,7 @@ from silo.documents import Document
 from silo.licenses import classify
 from silo.lm import LanguageModel
 from silo.sentences import sentence_spans
-from silo.tokenizer import tokenize
+from silo.tokenizer import Tokens, tokenize
 
 
 def facts_of(document: Document) -> DocumentFacts:
@@ -32,11 +32,13 @@ def facts_of(document: Document) -> DocumentFacts:
 def encode_document(lm: LanguageModel, document: Document) -> EncodedDocument:
     """The entries of ``document``: key *i* is the LM's context after token *i*, its value token *i* + 1.
 
-    The value of the last entry is the end of the document.
+    The value of the last entry is the end of the document. A token is in the sentence of its first character that
+    is no white space: byte-level tokenizers join the space after a sentence to the next one's first word, which would
+    otherwise be owed to the wrong sentence, and stay when its own is taken out.
     """
     tokens = tokenize(lm.tokenizer, document.text)
     sentences = np.asarray(sentence_spans(document.text), dtype=np.int64).reshape(-1, 2)
-    token_sentences = np.searchsorted(sentences[:, 0], tokens.starts, side="right") - 1
+    token_sentences = np.searchsorted(sentences[:, 0], _word_starts(document.text, tokens), side="right") - 1
     last = max(len(sentences) - 1, 0)
     return EncodedDocument(
         facts=facts_of(document),
@@ -46,3 +48,10 @@ def encode_document(lm: LanguageModel, document: Document) -> EncodedDocument:
         sentences=sentences,
         token_sentences=np.append(token_sentences, last).astype(np.int64),
     )
+
+
+def _word_starts(text: str, tokens: Tokens) -> np.ndarray:
+    """The first character of each token that is no white space; of a token of white space alone, its first."""
+    indices = np.array([i for i, character in enumerate(text) if not character.isspace()] + [len(text)], dtype=np.int64)
+    first = indices[np.searchsorted(indices, tokens.starts)]
+    return np.maximum.accumulate(np.where(first < tokens.ends, first, tokens.starts))

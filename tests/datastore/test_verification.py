@@ -272,7 +272,7 @@ def test_a_copy_that_is_live_in_another_document_is_found_and_is_gone_with_its_p
     compact(host)
     assert "0 live entries can be attributed" in verify(host, receipt, text)[-2]
     assert verify(host, taken, text)[1:4] == [
-        "none of the 16 entries of the passages in 'host' can be retrieved; the store is at epoch 5",
+        "none of the 16 entries of the passages in 'host' can be retrieved; the store is at epoch 6",
         "their bytes are erased",
         "no file of the store holds 48 bytes in a row of the text",
     ]

@@ -83,3 +83,15 @@ def test_odd_texts_encode(lm, text):
 def test_any_text_encodes_with_tokens_that_decode_to_it(llama, text):
     encoded = encode_document(llama, Document("d", text))
     assert llama.tokenizer.decode(encoded.tokens[:-1], clean_up_tokenization_spaces=False) == text
+
+
+def test_the_first_word_of_a_sentence_is_in_its_own_sentence_though_its_token_begins_with_the_space_before(llama):
+    text = "The store is open. The model is closed.\n\nThe end."
+    encoded = encode_document(llama, Document("d", text, "LicenseRef-test"))
+    tokens = tokenize(llama.tokenizer, text)
+    spans = encoded.sentences.tolist()
+    assert any(text[a].isspace() and text[a:b].strip() for a, b in zip(tokens.starts, tokens.ends, strict=True))
+    for a, b, sentence in zip(tokens.starts, tokens.ends, encoded.token_sentences, strict=False):
+        word = text[a:b].strip()
+        at = a if not word else a + text[a:b].index(word[0])
+        assert spans[sentence][0] <= at < spans[sentence][1]
