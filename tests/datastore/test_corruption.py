@@ -45,7 +45,7 @@ def test_every_mutant_of_every_immutable_file_is_refused(make_store, documents, 
     store.close()
     files = [path for path in sorted(store.path.rglob("*")) if path.parent != store.path or path.name in IMMUTABLE]
     files = [path for path in files if path.is_file()]
-    assert len(files) == len(IMMUTABLE) + 2 * 7
+    assert len(files) == len(IMMUTABLE) + 2 * 8
     rng, n_refused = random.Random(0), 0
     for path in files:
         data = path.read_bytes()
