@@ -5,7 +5,7 @@ of them. A copy that is out of reach may hold the keys still, and counts so. Of 
 nobody here knows. Opens keys files; knows nothing of what they encrypt.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -55,13 +55,13 @@ def n_keys(folder: Path, store: str, document: str) -> int:
     return n
 
 
-def destroy(folder: Path, store: str, documents: Iterable[str], n_leaves: int) -> list[str]:
-    """Destroy the keys of ``documents``, durably, at a log of ``n_leaves``; the copies that were out of reach.
+def destroy(folder: Path, store: str, documents: Mapping[str, int], n_leaves: int) -> list[str]:
+    """Destroy keys of ``documents``, durably, at a log of ``n_leaves``; the copies that were out of reach.
 
+    Those keys that are older than a document's number says, which is a size of the log (``Keyring.destroy``).
     Only for the holder of the writer's lock. Asked again, it takes up what was left.
     """
-    wanted = list(documents)
-    return _each(folder, store, lambda ring: ring.destroy(wanted, n_leaves))
+    return _each(folder, store, lambda ring: ring.destroy(documents, n_leaves))
 
 
 def add_signing_key(folder: Path, store: str, key: Ed25519PrivateKey) -> list[str]:

@@ -104,9 +104,10 @@ def reason(connection: Connection, facts: DocumentFacts, marks: Marks, since: in
 def _opted_out(connection: Connection, facts: DocumentFacts) -> str | None:
     """Why ``facts`` may not enter, if its id or digest was opted out."""
     optouts = catalog.optouts.c
-    if connection.execute(select(optouts.number).where(optouts.document == facts.id)).first():
+    is_whole = optouts.sentences == ""
+    if connection.execute(select(optouts.number).where(optouts.document == facts.id, is_whole)).first():
         return "a document of this id was opted out; an owner who returns submits it under a new id"
-    same = select(optouts.number).where(optouts.digest == facts.digest, optouts.digest != _NOTHING)
+    same = select(optouts.number).where(optouts.digest == facts.digest, optouts.digest != _NOTHING, is_whole)
     if connection.execute(same).first():
         return "this text was opted out"
     return None
