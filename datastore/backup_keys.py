@@ -7,6 +7,7 @@ nobody here knows. Opens keys files; knows nothing of what they encrypt.
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -53,6 +54,26 @@ def n_keys(folder: Path, store: str, document: str) -> int:
         except DatastoreError:
             n += 1
     return n
+
+
+def can_read(folder: Path, store: str) -> Callable[[str], bool]:
+    """Whether a document may still be read in a backup, as a question: the files are read at the first, and once."""
+
+    @cache
+    def rings() -> tuple[list[Keyring], bool]:
+        found, all_reached = [], True
+        for path in [folder / FILE_NAME] * (folder / FILE_NAME).exists() + copies(folder):
+            try:
+                found.append(Keyring(path, store))
+            except DatastoreError:
+                all_reached = False
+        return found, all_reached
+
+    def ask(document: str) -> bool:
+        found, all_reached = rings()
+        return not all_reached or any(ring.n_keys(document) for ring in found)
+
+    return ask
 
 
 def destroy(folder: Path, store: str, documents: Mapping[str, int], n_leaves: int) -> list[str]:
