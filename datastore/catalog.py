@@ -115,9 +115,11 @@ optouts = Table(
     Column("sentences", String, nullable=False),
     Column("digest", String, nullable=False, index=True),
     Column("receipt", String, nullable=False),
+    Column("bars", String, nullable=False),
     UniqueConstraint("document", "sentences"),
 )
-"""``sentences`` is the empty string for a whole document, or the ranges that went, as JSON."""
+"""``sentences`` is the empty string for a whole document, or the ranges that went, as JSON. ``bars`` is what the
+journal repeats of ``suppressions`` (``suppression.packed``)."""
 
 log = Table(
     "log",
@@ -163,8 +165,10 @@ class Catalog:
         self._log_path = folder / f"{FILE_NAME}-wal"
         self.shared_epoch = Epoch(folder)
         self._chain = chain
-        self.bar: Callable[[Connection, Receipt], None] = lambda _connection, _receipt: None
-        """Bars the text of an opt-out that only the journal had, while its bytes are still there; set by the store."""
+        self.bar: Callable[[Connection, Receipt, str], str] = lambda _connection, _receipt, bars: bars
+        """Bars the text of an opt-out that only the journal had, by what it has of it, or while its bytes are still
+        there; returns what barred it. Set by the store.
+        """
         self.lost: list[Receipt] = []
         """The opt-outs that the catalog lacked when it was opened and that the journal has."""
         self._reader = _engine(path, "BEGIN", self.lost) if not is_read_only(folder) else _reading(path, self.lost)
@@ -261,9 +265,9 @@ class Catalog:
         lost = self._lost(connection) if self.journal.n_leaves > n_leaves(connection) else []
         reached = max([self.shared_epoch.value() // 2, *(receipt.epoch for receipt in lost)])
         connection.execute(update(state).where(state.c.epoch < reached).values(epoch=reached))
+        bars = self.journal.bars() if lost else {}
         for receipt in lost:
-            self.bar(connection, receipt)
-            record_opt_out(connection, receipt)
+            record_opt_out(connection, receipt, self.bar(connection, receipt, bars.get(receipt.leaf_index, "")))
 
     def _give_to_journal(self) -> None:
         """Append what the catalog has and the journal lacks: the newest opt-out, and those of writers that died."""
@@ -273,8 +277,8 @@ class Catalog:
                 return
             rows = connection.execute(select(optouts).where(optouts.c.number >= missing[0]).order_by(optouts.c.number))
             wanted = set(missing)
-            receipts = [receipt_from_json(json.loads(row.receipt)) for row in rows if row.number in wanted]
-        self.journal.append(receipts)
+            given = [(receipt_from_json(json.loads(row.receipt)), row.bars) for row in rows if row.number in wanted]
+        self.journal.append(given)
 
     def checkpoint(self) -> bool:
         """Move the write-ahead log into the catalog and cut it to nothing; False while a reader holds it."""
@@ -360,10 +364,11 @@ def leaves(connection: Connection) -> list[bytes]:
     return [bytes.fromhex(commitment) for commitment in commitments(connection)]
 
 
-def record_opt_out(connection: Connection, receipt: Receipt) -> None:
+def record_opt_out(connection: Connection, receipt: Receipt, bars: str) -> None:
     """Take the document of ``receipt``, or its sentences, out of service, and append its leaf to the log.
 
-    The id and digest of a whole document are barred by that; texts are barred by ``suppression``.
+    The id and digest of a whole document are barred by that; texts are barred by ``suppression``, and ``bars`` is what
+    the journal is to repeat of it.
     """
     epoch = epoch_of(connection) + 1
     is_same = documents.c.id == receipt.document
@@ -376,7 +381,7 @@ def record_opt_out(connection: Connection, receipt: Receipt) -> None:
     else:
         is_live = is_same & documents.c.state.in_((LIVE, HIDDEN))
         connection.execute(update(documents).where(is_live).values(state=REMOVED, removed_epoch=epoch))
-    connection.execute(optouts.insert().values(**_opt_out_columns(receipt)))
+    connection.execute(optouts.insert().values(**_opt_out_columns(receipt), bars=bars))
     connection.execute(log.insert().values(leaf=receipt.leaf_index, commitment=receipt.commitment))
 
 
@@ -479,10 +484,10 @@ def _see_union(connection: Any, lost: Sequence[Receipt]) -> None:
     So every question that a reader asks is asked of catalog and journal together, and none can forget to.
     """
     connection.execute("PRAGMA temp_store=MEMORY")
-    columns = "number, document, sentences, digest, receipt"
+    columns = "number, document, sentences, digest, receipt, bars"
     connection.execute(f"CREATE TEMP TABLE lost ({columns}, commitment, n_entries, PRIMARY KEY (number))")
     connection.executemany(
-        "INSERT INTO lost VALUES (:number, :document, :sentences, :digest, :receipt, :commitment, :n_entries)",
+        "INSERT INTO lost VALUES (:number, :document, :sentences, :digest, :receipt, '', :commitment, :n_entries)",
         [_opt_out_columns(r) | {"commitment": r.commitment, "n_entries": r.n_entries} for r in lost],
     )
     connection.execute("CREATE TEMP TABLE lost_removals (leaf, document, first, last)")

@@ -22,7 +22,7 @@ from datastore.records import is_text
 from datastore.redaction import Ranges
 from datastore.signing import fresh_salt
 from datastore.store import Datastore
-from datastore.suppression import Marks, suppress
+from datastore.suppression import Marks, packed, suppress
 
 
 def opt_out(store: Datastore, document: str, *, now: datetime, patience: float = PATIENCE) -> Receipt:
@@ -48,7 +48,7 @@ def _accept(store: Datastore, document: str, now: datetime) -> Receipt:
             recover(store)
         return earlier
     text = store.stored_text(document)
-    marks = None if text is None else Marks.of(text)
+    marks = [] if text is None else [Marks.of(text)]
     documents = catalog.documents
     with store.catalog.change() as connection:
         row = connection.execute(select(documents).where(documents.c.id == document)).mappings().first()
@@ -67,9 +67,9 @@ def _accept(store: Datastore, document: str, now: datetime) -> Receipt:
         }
         # Asked for here, where no rotation can come in between: a key signs no log that is later than its time.
         receipt = sign_receipt(facts, fresh_salt(), store.signing_key(), *catalog.log_edge(connection))
-        catalog.record_opt_out(connection, receipt)
-        if marks is not None:
-            suppress(connection, marks)
+        catalog.record_opt_out(connection, receipt, packed(marks))
+        for each in marks:
+            suppress(connection, each)
     return receipt
 
 

@@ -20,7 +20,7 @@ from datastore.receipts import Receipt, sign_receipt
 from datastore.redaction import Ranges, merged, normalized
 from datastore.signing import fresh_salt
 from datastore.store import Datastore
-from datastore.suppression import Marks, suppress
+from datastore.suppression import Marks, packed, suppress
 
 
 def remove_passages(
@@ -73,7 +73,7 @@ def _accept(store: Datastore, document: str, ranges: Ranges, now: datetime) -> R
         }
         # Asked for here, where no rotation can come in between: a key signs no log that is later than its time.
         receipt = sign_receipt(facts, fresh_salt(), store.signing_key(), *catalog.log_edge(connection))
-        catalog.record_opt_out(connection, receipt)
+        catalog.record_opt_out(connection, receipt, packed(marks))
         for mark in marks:
             suppress(connection, mark)
     return receipt

@@ -6,9 +6,6 @@ that is shown, and the one that was signed. Documents in it, those whose keys we
 taken out are left out before a segment is written, so the restored segments equal, byte for byte, those of a store
 that never had them. Every part of the snapshot is checked and decrypted before anything is written; the store appears
 whole, by one rename, or not at all.
-
-What an opt-out left behind in the catalog alone since the snapshot is lost with it: where the document's key was
-destroyed, too, its text is known again by digest and id, not by its fingerprints.
 """
 
 import json
@@ -40,7 +37,7 @@ from datastore.codecs import read_space
 from datastore.errors import CorruptDatastore, DatastoreError, VerificationFailed
 from datastore.files import TEMPORARY_PREFIX, check_files, locked, publish_folder
 from datastore.heads import TreeHead, check_head
-from datastore.journal import receipts_in
+from datastore.journal import bars_in, receipts_in
 from datastore.key_chain import KeyChain, check_chain, check_signer
 from datastore.keyring import DESTROYED, DOCUMENT, Key, Keyring
 from datastore.log import root
@@ -52,7 +49,7 @@ from datastore.segments import Part, Pieces, WrittenSegment, copy_segment, cut
 from datastore.signing import FILE_NAME as SIGNING_KEY
 from datastore.signing import public_hex, write_key
 from datastore.store import SEGMENTS, Datastore
-from datastore.suppression import Marks, suppress
+from datastore.suppression import marks_in, suppress
 from datastore.writer import WRITER_LOCK, clear_killed, record_segment
 
 
@@ -92,8 +89,6 @@ class _Known:
     n_sentences: int
     removed: Ranges
     """Sentences that went out, since or before, of a document that stays."""
-    marks: tuple[Marks, ...]
-    """Of what was opted out since and is to stay barred: the whole text, or passages."""
     is_out: bool
     """Whether it was opted out as a whole."""
 
@@ -130,14 +125,16 @@ def restore(
     manifest = _manifest(folder, backup, ring, chain)
     records = json.loads(decrypt(ring.records_key().secret, (folder / RECORDS).read_bytes(), backup.store, RECORDS))
     receipts = _whole_log(backup, records, journal, head, ring, manifest.chain)
+    bars = bars_in(journal) if journal is not None else {}
+    bars |= {row["number"]: row["bars"] for row in records["optouts"]}
     index, n_without_key = _index(folder, ring)
-    known = list(_read_all(folder, backup, index, receipts))
+    known = list(_read_all(folder, backup.store, index, receipts))
     clear_killed(path)
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{uuid.uuid4().hex}")
     temporary.mkdir(parents=True)
     try:
         with locked(temporary / WRITER_LOCK, wait=False):
-            _write(temporary, folder, backup, manifest, ring, records, receipts, known)
+            _write(temporary, folder, backup, manifest, ring, records, receipts, bars, known)
             publish_folder(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -246,25 +243,20 @@ def _older_keys(receipts: Sequence[Receipt]) -> dict[str, int]:
     return sizes | {receipt.document: len(receipts) + 1 for receipt in receipts if not receipt.sentences}
 
 
-def _read_all(folder: Path, backup: Backup, index: Sequence[_Blob], receipts: Sequence[Receipt]) -> Iterator[_Known]:
+def _read_all(folder: Path, store: str, index: Sequence[_Blob], receipts: Sequence[Receipt]) -> Iterator[_Known]:
     """Decrypt every document once, before anything is written; yields what is to be remembered of each."""
     barred = {receipt.document for receipt in receipts if not receipt.sentences}
     taken: dict[str, list[Receipt]] = {}
     for receipt in receipts:
         taken.setdefault(receipt.document, []).append(receipt)
     for blob in index:
-        stored = _read(folder, backup.store, blob)
-        pieces, name = stored.pieces, stored.facts.id
-        since = [receipt for receipt in taken.get(name, ()) if receipt.leaf_index >= backup.log_size]
-        ranges = [pair for receipt in since for pair in receipt.sentences]
-        is_out = name in barred
-        texts = [pieces.string] if is_out else []
-        texts += pieces.sentence_texts(ranges)
+        stored = _read(folder, store, blob)
+        is_out = stored.facts.id in barred
+        ranges = [pair for receipt in taken.get(stored.facts.id, ()) for pair in receipt.sentences]
         removed = () if is_out else merged(ranges)
-        left = pieces.redacted(removed)
+        left = stored.pieces.redacted(removed)
         n_kept = int(left.is_kept.sum())
-        marks = tuple(Marks.of(text) for text in texts)
-        yield _Known(blob, stored.facts, n_kept, left.n_entries, stored.n_sentences, removed, marks, is_out)
+        yield _Known(blob, stored.facts, n_kept, left.n_entries, stored.n_sentences, removed, is_out)
 
 
 def _read(folder: Path, store: str, blob: _Blob) -> StoredPieces:
@@ -310,6 +302,7 @@ def _write(
     ring: Keyring,
     records: dict[str, list[dict[str, Any]]],
     receipts: Sequence[Receipt],
+    bars: Mapping[int, str],
     known: Sequence[_Known],
 ) -> None:
     """Everything of a store, its manifest last."""
@@ -339,7 +332,10 @@ def _write(
     made = Catalog(temporary, lambda: manifest.chain)
     with made.change() as connection:
         epoch = max([backup.epoch, *(receipt.epoch for receipt in receipts)])
-        _fill(connection, records, receipts, known, written, epoch)
+        _fill(connection, records, receipts, bars, known, written, epoch)
+        for receipt in receipts[backup.log_size :]:  # what bars the others is in the tables of the snapshot
+            for marks in marks_in(bars.get(receipt.leaf_index, "")):
+                suppress(connection, marks)
     made.checkpoint()
     made.close()
     Datastore(temporary).close()  # every file is checked, as whoever opens it will
@@ -349,6 +345,7 @@ def _fill(
     connection: Connection,
     records: dict[str, list[dict[str, Any]]],
     receipts: Sequence[Receipt],
+    bars: Mapping[int, str],
     known: Sequence[_Known],
     written: Sequence[tuple[WrittenSegment, list[_Known]]],
     epoch: int,
@@ -361,7 +358,7 @@ def _fill(
     connection.execute(update(catalog.state).values(epoch=epoch, next_segment=records["state"][0]["next_segment"]))
     gone = {"state": ERASED, "segment": None, "removed_epoch": epoch + 1, "ordinal": 0, **WIPED}
     for receipt in receipts:  # before the documents, whose rows are made as they are without what went
-        catalog.record_opt_out(connection, receipt)
+        catalog.record_opt_out(connection, receipt, bars.get(receipt.leaf_index, ""))
     connection.execute(update(catalog.removals).values(is_erased=True))
     rows = [*records["documents"], *(_row(document) | gone for document in known if document.is_out)]
     hidden = {row["number"] for row in records[HIDDEN]}
@@ -380,9 +377,6 @@ def _fill(
             nothing = {"id": document_id, "digest": receipt.digest, "risk": "", "n_sentences": 0}
             numbers = {"n_positions": receipt.n_entries + 1, "n_entries": receipt.n_entries}
             connection.execute(catalog.documents.insert().values(**nothing | numbers | gone))
-    for document in known:
-        for marks in document.marks:
-            suppress(connection, marks)
 
 
 def _row(document: _Known) -> dict[str, Any]:

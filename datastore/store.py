@@ -52,7 +52,7 @@ from datastore.redaction import Ranges, lies_in
 from datastore.segments import Segment
 from datastore.signing import load_key
 from datastore.snapshots import Snapshot, continuations, longest_run, occurrences, passages, search
-from datastore.suppression import Marks
+from datastore.suppression import Marks, marks_in, packed
 from datastore.suppression import suppress as bar_text
 from datastore.views import LiveMask
 
@@ -411,15 +411,20 @@ class Datastore:
             query = select(catalog.segments.c.sha256).where(catalog.segments.c.name == name)
             return self._open(name, connection.execute(query).scalar_one())
 
-    def _bar(self, connection: Connection, receipt: Receipt) -> None:
-        """Keep the text of ``receipt`` from coming back, where a segment has it: a catalog that forgot the opt-out does
-        not know its fingerprints either, and compaction takes the text away.
+    def _bar(self, connection: Connection, receipt: Receipt, bars: str) -> str:
+        """Keep the text of ``receipt`` from coming back, by ``bars`` or where a segment has it; returns what barred it.
+
+        A catalog that forgot the opt-out does not know its fingerprints either, and compaction takes the text away.
         """
+        marks = marks_in(bars)
         row = _row_of(connection, receipt.document)
-        if row is not None and row.segment is not None:
+        if not marks and row is not None and row.segment is not None:
             pieces = self.open_segment(row.segment).raw(row.ordinal)
-            for text in pieces.sentence_texts(receipt.sentences) if receipt.sentences else [pieces.string]:
-                bar_text(connection, Marks.of(text))
+            texts = pieces.sentence_texts(receipt.sentences) if receipt.sentences else [pieces.string]
+            marks = [Marks.of(text) for text in texts]
+        for each in marks:
+            bar_text(connection, each)
+        return packed(marks)
 
     def _open(self, name: str, sha256: str) -> Segment:
         return Segment(self.path / SEGMENTS / name, sha256, self.space, self.manifest.passage_dimension)
