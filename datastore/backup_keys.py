@@ -5,8 +5,9 @@ of them. A copy that is out of reach may hold the keys still, and counts so. Of 
 nobody here knows. Opens keys files; knows nothing of what they encrypt.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -55,13 +56,33 @@ def n_keys(folder: Path, store: str, document: str) -> int:
     return n
 
 
-def destroy(folder: Path, store: str, documents: Iterable[str], n_leaves: int) -> list[str]:
-    """Destroy the keys of ``documents``, durably, at a log of ``n_leaves``; the copies that were out of reach.
+def can_read(folder: Path, store: str) -> Callable[[str], bool]:
+    """Whether a document may still be read in a backup, as a question: the files are read at the first, and once."""
 
+    @cache
+    def rings() -> tuple[list[Keyring], bool]:
+        found, all_reached = [], True
+        for path in [folder / FILE_NAME] * (folder / FILE_NAME).exists() + copies(folder):
+            try:
+                found.append(Keyring(path, store))
+            except DatastoreError:
+                all_reached = False
+        return found, all_reached
+
+    def ask(document: str) -> bool:
+        found, all_reached = rings()
+        return not all_reached or any(ring.n_keys(document) for ring in found)
+
+    return ask
+
+
+def destroy(folder: Path, store: str, documents: Mapping[str, int], n_leaves: int) -> list[str]:
+    """Destroy keys of ``documents``, durably, at a log of ``n_leaves``; the copies that were out of reach.
+
+    Those keys that are older than a document's number says, which is a size of the log (``Keyring.destroy``).
     Only for the holder of the writer's lock. Asked again, it takes up what was left.
     """
-    wanted = list(documents)
-    return _each(folder, store, lambda ring: ring.destroy(wanted, n_leaves))
+    return _each(folder, store, lambda ring: ring.destroy(documents, n_leaves))
 
 
 def add_signing_key(folder: Path, store: str, key: Ed25519PrivateKey) -> list[str]:

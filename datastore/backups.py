@@ -3,6 +3,9 @@
 So a document leaves every copy of every snapshot, wherever they are, when its key is destroyed (``keyring``), which
 compaction does with what it erases. ``restore`` is the way back; a snapshot that was only made proves nothing.
 
+A document that lost passages is written without them, under a new key; compaction destroys the older one, and with it
+the rest of the document in older snapshots. So take a snapshot before the compaction that follows such a removal.
+
 ``manifest.json`` and the files it names  as in the store; of licensed text alone
 ``documents.bin``   live and hidden documents, one encrypted blob after another: facts, and what a segment copies
 ``documents.json``  of each blob its number in order of ingestion, name of its key, offset, and bytes
@@ -36,11 +39,12 @@ from datastore.errors import CorruptDatastore, DatastoreError
 from datastore.fields import read_fields, signed_bytes
 from datastore.files import TEMPORARY_PREFIX, canonical_json, checksums, publish_folder, remove_leftovers, write_bytes
 from datastore.heads import parse
-from datastore.keyring import Keyring
+from datastore.keyring import Key, Keyring
 from datastore.log import root
 from datastore.manifest import FILE_NAME as MANIFEST
 from datastore.manifest import read_manifest
 from datastore.records import DocumentFacts
+from datastore.redaction import Ranges
 from datastore.segments import Pieces, Segment
 from datastore.signing import check_signature, load_key
 from datastore.store import Datastore
@@ -115,8 +119,12 @@ def take_snapshot(store: Datastore, folder: Path, *, now: datetime, keys_copy: P
                 leaves = catalog.leaves(connection)
                 kept = _kept(connection)
                 records = _records(connection)
-            ring = _ready_keys(store, [row["id"] for row in kept], keys_copy)
-            _write_documents(store, temporary, kept, ring)
+                changed = catalog.changed_at(connection, erased=False)
+                holes = {name: catalog.removed_sentences(connection, name, pending=True) for name in changed}
+            ring = _ready_keys(store)
+            keys = ring.keys_for({row["id"]: changed.get(row["id"], 0) for row in kept}, len(leaves))
+            _copy_keys(store, ring, keys_copy)
+            _write_documents(store, temporary, kept, holes, keys)
             key = ring.records_key()
             data = canonical_json(records)
             write_bytes(temporary / RECORDS, encrypt(key.secret, data, store.id, RECORDS))
@@ -185,28 +193,32 @@ def unpacked(data: bytes) -> StoredPieces:
         )
 
 
-def _ready_keys(store: Datastore, documents: list[str], keys_copy: Path | None) -> Keyring:
-    """The keys file with a key for each of ``documents``, and its copy likewise, durably."""
+def _ready_keys(store: Datastore) -> Keyring:
+    """The keys file with every key but those of documents, durably."""
     remove_leftovers(store.path)
     ring = backup_keys.open_keyring(store.path, store.id)
     ring = ring or Keyring.create(store.path / backup_keys.FILE_NAME, store.id)
     ring.add_records_key()
     ring.add_signing_key(load_key(store.path, read_manifest(store.path).public_key))
-    ring.keys_for(documents)
+    return ring
+
+
+def _copy_keys(store: Datastore, ring: Keyring, keys_copy: Path | None) -> None:
+    """Make the copies of the keys file hold what it holds, durably."""
     if keys_copy is not None:
         backup_keys.remember_copy(store.path, keys_copy)
         ring.copy_to(keys_copy)
     for copy in backup_keys.copies(store.path):
         if copy.exists():
             ring.copy_to(copy)
-    return ring
 
 
-def _write_documents(store: Datastore, folder: Path, kept: list[RowMapping], ring: Keyring) -> None:
-    keys = ring.keys_for(row["id"] for row in kept)
+def _write_documents(
+    store: Datastore, folder: Path, kept: list[RowMapping], holes: Mapping[str, Ranges], keys: Mapping[str, Key]
+) -> None:
     index = []
     with (folder / DOCUMENTS).open("wb") as file:
-        for row, data in _packed(store, kept):
+        for row, data in _packed(store, kept, holes):
             key = keys[row["id"]]
             blob = encrypt(key.secret, data, store.id, row["number"])
             index.append({"number": row["number"], "key": key.name.hex(), "offset": file.tell(), "bytes": len(blob)})
@@ -214,18 +226,21 @@ def _write_documents(store: Datastore, folder: Path, kept: list[RowMapping], rin
     write_bytes(folder / INDEX, canonical_json(index))
 
 
-def _packed(store: Datastore, kept: list[RowMapping]) -> Iterator[tuple[RowMapping, bytes]]:
-    """Each document of ``kept``, in order, with all that there is of it."""
+def _packed(
+    store: Datastore, kept: list[RowMapping], holes: Mapping[str, Ranges]
+) -> Iterator[tuple[RowMapping, bytes]]:
+    """Each document of ``kept``, in order, with all that there is of it; without the sentences in ``holes``."""
     name, held = "", None
     for row in kept:
         if held is None or row["segment"] != name:
             name, held = row["segment"], _Entries(store.open_segment(row["segment"]))
-        lists, codes = held.of(row["ordinal"])
+        removed = holes.get(row["id"], ())
+        lists, codes = held.of(row["ordinal"], removed)
         facts = catalog.facts_of(row)
         names = [field.name for field in fields(facts) if field.name != "metadata"]
         known = {name: getattr(facts, name) for name in names} | {"metadata": dict(facts.metadata)}
         said = json.dumps({"facts": known, "n_sentences": row["n_sentences"]}).encode()
-        pieces = held.segment.raw(row["ordinal"])
+        pieces = held.segment.raw(row["ordinal"]).without(removed)
         arrays: dict[str, Any] = {field.name: np.asarray(getattr(pieces, field.name)) for field in fields(Pieces)}
         data = io.BytesIO()
         np.savez(data, facts=np.frombuffer(said, np.uint8), lists=lists, codes=codes, **arrays)
@@ -245,10 +260,11 @@ class _Entries:
             self._places[positions] = np.arange(len(positions))
             self._codes[number] = codes
 
-    def of(self, ordinal: int) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
-        """``lists`` and ``codes`` of ``StoredPieces``."""
-        start, stop = self.segment.span(ordinal)
-        lists, places = self._lists[start:stop], self._places[start:stop]
+    def of(self, ordinal: int, removed: Ranges) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+        """``lists`` and ``codes`` of ``StoredPieces``, without the sentences in ``removed``."""
+        here, left = slice(*self.segment.span(ordinal)), self.segment.redacted(ordinal, removed)
+        lists = np.where(left.is_entry, self._lists[here], NO_LIST)[left.is_kept].astype(np.int32)
+        places = self._places[here][left.is_kept]
         rows = [
             self._codes[number][place]
             for number, place in zip(lists.tolist(), places.tolist(), strict=True)

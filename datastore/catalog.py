@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Connection,
     Engine,
@@ -27,6 +28,7 @@ from sqlalchemy import (
     RowMapping,
     String,
     Table,
+    UniqueConstraint,
     create_engine,
     event,
     func,
@@ -43,6 +45,7 @@ from datastore.journal import Journal, lost_leaves
 from datastore.key_chain import KeyChain
 from datastore.receipts import Receipt, edge_of, receipt_from_json
 from datastore.records import DocumentFacts
+from datastore.redaction import Ranges, merged
 from datastore.request_tables import schema as request_schema
 
 FILE_NAME = "catalog.sqlite"
@@ -85,19 +88,38 @@ documents = Table(
     Column("segment", String, nullable=True, index=True),
     Column("ordinal", Integer, nullable=False),
     Column("n_positions", Integer, nullable=False),
+    Column("n_entries", Integer, nullable=False),
     Column("n_sentences", Integer, nullable=False),
     # What left since an epoch is found without a look at what left before.
     Index("documents_by_state", "state", "removed_epoch"),
 )
 
+removals = Table(
+    "removals",
+    _schema,
+    Column("number", Integer, primary_key=True),
+    Column("leaf", Integer, nullable=False, index=True),
+    Column("document", String, nullable=False, index=True),
+    Column("first", Integer, nullable=False),
+    Column("last", Integer, nullable=False),
+    Column("removed_epoch", Integer, nullable=False),
+    Column("is_erased", Boolean, nullable=False),
+)
+"""Sentences that were taken out of documents, as half-open ranges."""
+
 optouts = Table(
     "optouts",
     _schema,
     Column("number", Integer, primary_key=True),
-    Column("document", String, nullable=False, unique=True),
+    Column("document", String, nullable=False),
+    Column("sentences", String, nullable=False),
     Column("digest", String, nullable=False, index=True),
     Column("receipt", String, nullable=False),
+    Column("bars", String, nullable=False),
+    UniqueConstraint("document", "sentences"),
 )
+"""``sentences`` is the empty string for a whole document, or the ranges that went, as JSON. ``bars`` is what the
+journal repeats of ``suppressions`` (``suppression.packed``)."""
 
 log = Table(
     "log",
@@ -143,8 +165,10 @@ class Catalog:
         self._log_path = folder / f"{FILE_NAME}-wal"
         self.shared_epoch = Epoch(folder)
         self._chain = chain
-        self.bar: Callable[[Connection, Receipt], None] = lambda _connection, _receipt: None
-        """Bars the text of an opt-out that only the journal had, while its bytes are still there; set by the store."""
+        self.bar: Callable[[Connection, Receipt, str], str] = lambda _connection, _receipt, bars: bars
+        """Bars the text of an opt-out that only the journal had, by what it has of it, or while its bytes are still
+        there; returns what barred it. Set by the store.
+        """
         self.lost: list[Receipt] = []
         """The opt-outs that the catalog lacked when it was opened and that the journal has."""
         self._reader = _engine(path, "BEGIN", self.lost) if not is_read_only(folder) else _reading(path, self.lost)
@@ -241,9 +265,9 @@ class Catalog:
         lost = self._lost(connection) if self.journal.n_leaves > n_leaves(connection) else []
         reached = max([self.shared_epoch.value() // 2, *(receipt.epoch for receipt in lost)])
         connection.execute(update(state).where(state.c.epoch < reached).values(epoch=reached))
+        bars = self.journal.bars() if lost else {}
         for receipt in lost:
-            self.bar(connection, receipt)
-            record_opt_out(connection, receipt)
+            record_opt_out(connection, receipt, self.bar(connection, receipt, bars.get(receipt.leaf_index, "")))
 
     def _give_to_journal(self) -> None:
         """Append what the catalog has and the journal lacks: the newest opt-out, and those of writers that died."""
@@ -253,8 +277,8 @@ class Catalog:
                 return
             rows = connection.execute(select(optouts).where(optouts.c.number >= missing[0]).order_by(optouts.c.number))
             wanted = set(missing)
-            receipts = [receipt_from_json(json.loads(row.receipt)) for row in rows if row.number in wanted]
-        self.journal.append(receipts)
+            given = [(receipt_from_json(json.loads(row.receipt)), row.bars) for row in rows if row.number in wanted]
+        self.journal.append(given)
 
     def checkpoint(self) -> bool:
         """Move the write-ahead log into the catalog and cut it to nothing; False while a reader holds it."""
@@ -340,12 +364,24 @@ def leaves(connection: Connection) -> list[bytes]:
     return [bytes.fromhex(commitment) for commitment in commitments(connection)]
 
 
-def record_opt_out(connection: Connection, receipt: Receipt) -> None:
-    """Take the document of ``receipt`` out of service, bar its id and digest, and append its leaf to the log."""
-    is_live = (documents.c.id == receipt.document) & documents.c.state.in_((LIVE, HIDDEN))
+def record_opt_out(connection: Connection, receipt: Receipt, bars: str) -> None:
+    """Take the document of ``receipt``, or its sentences, out of service, and append its leaf to the log.
+
+    The id and digest of a whole document are barred by that; texts are barred by ``suppression``, and ``bars`` is what
+    the journal is to repeat of it.
+    """
     epoch = epoch_of(connection) + 1
-    connection.execute(update(documents).where(is_live).values(state=REMOVED, removed_epoch=epoch))
-    connection.execute(optouts.insert().values(**_opt_out_columns(receipt)))
+    is_same = documents.c.id == receipt.document
+    if receipt.sentences:
+        common = {"document": receipt.document, "leaf": receipt.leaf_index, "removed_epoch": epoch, "is_erased": False}
+        rows = [common | {"first": first, "last": last} for first, last in receipt.sentences]
+        connection.execute(removals.insert(), rows)
+        left = documents.c.n_entries - receipt.n_entries
+        connection.execute(update(documents).where(is_same).values(n_entries=left))
+    else:
+        is_live = is_same & documents.c.state.in_((LIVE, HIDDEN))
+        connection.execute(update(documents).where(is_live).values(state=REMOVED, removed_epoch=epoch))
+    connection.execute(optouts.insert().values(**_opt_out_columns(receipt), bars=bars))
     connection.execute(log.insert().values(leaf=receipt.leaf_index, commitment=receipt.commitment))
 
 
@@ -354,9 +390,32 @@ def _opt_out_columns(receipt: Receipt) -> dict[str, Any]:
     return {
         "number": receipt.leaf_index,
         "document": receipt.document,
+        "sentences": sentences_key(receipt.sentences),
         "digest": receipt.digest,
         "receipt": text,
     }
+
+
+def sentences_key(sentences: Sequence[tuple[int, int]]) -> str:
+    """What the ``sentences`` of an opt-out are in ``optouts``."""
+    return json.dumps(sentences) if sentences else ""
+
+
+def removed_sentences(connection: Connection, document: str, *, pending: bool = False) -> Ranges:
+    """The sentences that were taken out of ``document``; those alone whose bytes are still there if ``pending``."""
+    query = select(removals.c.first, removals.c.last).where(removals.c.document == document)
+    rows = connection.execute(query.where(~removals.c.is_erased) if pending else query)
+    return merged((row.first, row.last) for row in rows)
+
+
+def changed_at(connection: Connection, *, erased: bool) -> dict[str, int]:
+    """The size of the log once each document had lost its last sentences, of those that lost any.
+
+    With ``erased``, of those sentences alone whose bytes are gone.
+    """
+    query = select(removals.c.document, func.max(removals.c.leaf) + 1).group_by(removals.c.document)
+    rows = connection.execute(query.where(removals.c.is_erased) if erased else query)
+    return {row[0]: row[1] for row in rows}
 
 
 def facts_of(row: RowMapping) -> DocumentFacts:
@@ -425,20 +484,37 @@ def _see_union(connection: Any, lost: Sequence[Receipt]) -> None:
     So every question that a reader asks is asked of catalog and journal together, and none can forget to.
     """
     connection.execute("PRAGMA temp_store=MEMORY")
-    connection.execute("CREATE TEMP TABLE lost (number INTEGER PRIMARY KEY, document, digest, receipt, commitment)")
-    rows = [_opt_out_columns(receipt) | {"commitment": receipt.commitment} for receipt in lost]
-    connection.executemany("INSERT INTO lost VALUES (:number, :document, :digest, :receipt, :commitment)", rows)
-    same = ", ".join(column.name for column in documents.c if column.name not in ("state", "removed_epoch"))
-    is_lost = f"state IN ('{LIVE}', '{HIDDEN}') AND id IN (SELECT document FROM lost)"
+    columns = "number, document, sentences, digest, receipt, bars"
+    connection.execute(f"CREATE TEMP TABLE lost ({columns}, commitment, n_entries, PRIMARY KEY (number))")
+    connection.executemany(
+        "INSERT INTO lost VALUES (:number, :document, :sentences, :digest, :receipt, '', :commitment, :n_entries)",
+        [_opt_out_columns(r) | {"commitment": r.commitment, "n_entries": r.n_entries} for r in lost],
+    )
+    connection.execute("CREATE TEMP TABLE lost_removals (leaf, document, first, last)")
+    holes = [(r.leaf_index, r.document, first, last) for r in lost for first, last in r.sentences]
+    connection.executemany("INSERT INTO lost_removals VALUES (?, ?, ?, ?)", holes)
+    changed = ("state", "removed_epoch", "n_entries")
+    same = ", ".join(column.name for column in documents.c if column.name not in changed)
+    is_lost = f"state IN ('{LIVE}', '{HIDDEN}') AND id IN (SELECT document FROM lost WHERE sentences = '')"
+    is_unwritten = "number NOT IN (SELECT leaf FROM main.log)"
+    n_lost = (
+        "SELECT coalesce(sum(lost.n_entries), 0) FROM lost "
+        f"WHERE lost.document = documents.id AND lost.sentences <> '' AND lost.{is_unwritten}"
+    )
     connection.execute(
-        f"CREATE TEMP VIEW documents AS SELECT {same}, CASE WHEN {is_lost} THEN '{REMOVED}' ELSE state END AS state, "
+        f"CREATE TEMP VIEW documents AS SELECT {same}, documents.n_entries - ({n_lost}) AS n_entries, "
+        f"CASE WHEN {is_lost} THEN '{REMOVED}' ELSE state END AS state, "
         f"CASE WHEN {is_lost} THEN (SELECT epoch FROM main.state) ELSE removed_epoch END AS removed_epoch "
         "FROM main.documents"
     )
-    unwritten = "FROM lost WHERE number NOT IN (SELECT leaf FROM main.log)"
+    unwritten = f"FROM lost WHERE {is_unwritten}"
     connection.execute(
-        "CREATE TEMP VIEW optouts AS SELECT number, document, digest, receipt FROM main.optouts "
-        f"UNION ALL SELECT number, document, digest, receipt {unwritten}"
+        f"CREATE TEMP VIEW optouts AS SELECT {columns} FROM main.optouts UNION ALL SELECT {columns} {unwritten}"
+    )
+    connection.execute(
+        "CREATE TEMP VIEW removals AS SELECT number, leaf, document, first, last, removed_epoch, is_erased "
+        "FROM main.removals UNION ALL SELECT -rowid, leaf, document, first, last, (SELECT epoch FROM main.state), 0 "
+        "FROM lost_removals WHERE leaf NOT IN (SELECT leaf FROM main.log)"
     )
     connection.execute(
         f"CREATE TEMP VIEW log AS SELECT leaf, commitment FROM main.log UNION ALL SELECT number, commitment {unwritten}"

@@ -1,4 +1,6 @@
-"""Commands that need no LM: `silo optout`, `silo datastore info`, `compact`, `log`, `recover`, `verify`.
+"""Commands that need no LM: `silo optout`, `silo datastore info`, `compact`, `log`, `recover`, `remove-passages`.
+
+And all of `verify` but what the LM makes of a text.
 
 Thin: reads arguments, calls the library, prints.
 """
@@ -6,9 +8,12 @@ Thin: reads arguments, calls the library, prints.
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from datastore.receipts import Receipt
 
 Store = Annotated[Path, typer.Argument(help="The datastore.")]
 
@@ -16,21 +21,75 @@ Store = Annotated[Path, typer.Argument(help="The datastore.")]
 def optout(
     document: Annotated[str, typer.Argument(help="Id of the document.")],
     store: Annotated[Path, typer.Option(help="The datastore.")],
-    receipt: Annotated[Path | None, typer.Option(help="Write the signed receipt here.")] = None,
+    receipt: Annotated[
+        Path | None, typer.Option(help="Write the signed receipt here; those of copies beside it, numbered.")
+    ] = None,
+    copies: Annotated[
+        bool, typer.Option("--copies", help="Take the copies of its text out of other documents too.")
+    ] = False,
 ) -> None:
-    """Opt a document out: in force at once, for running servers too."""
-    from datastore.files import write_bytes
+    """Opt a document out: in force at once, for running servers too. Copies of its text elsewhere are listed."""
+    from datastore.copies import find_copies
     from datastore.optout import opt_out
+    from datastore.passage_optout import remove_passages
     from datastore.store import Datastore
 
-    given = opt_out(Datastore.open(store), document, now=datetime.now(UTC))
+    opened = Datastore.open(store)
+    given = opt_out(opened, document, now=datetime.now(UTC))
+    text = opened.stored_text(document)  # its bytes are there until compaction
     print(f"accepted: {document} is out since {given.accepted_at} (epoch {given.epoch}, {given.n_entries:,} entries)")
-    text = json.dumps(given.to_json(), indent=2, ensure_ascii=False)
-    if receipt is None:
-        print(text)
-    else:
-        write_bytes(receipt, f"{text}\n".encode())
-        print(f"receipt: {receipt}")
+    receipts = [given]
+    for copy in find_copies(opened, text, besides={document}) if text else []:
+        where = ", ".join(f"{first}-{last - 1}" for first, last in copy.sentences)
+        print(f"copy: {copy.document}, sentences {where} ({copy.containment:.0%}, {copy.n_words} words in a row)")
+        if copies and copy.sentences:
+            taken = remove_passages(opened, copy.document, copy.sentences, now=datetime.now(UTC))
+            print(
+                f"accepted: they are out since {taken.accepted_at} (epoch {taken.epoch}, {taken.n_entries:,} entries)"
+            )
+            receipts.append(taken)
+    _hand_over(receipts, receipt)
+
+
+def remove_passages(
+    store: Store,
+    document: Annotated[str, typer.Argument(help="Id of the document that holds them.")],
+    sentences: Annotated[list[str], typer.Option(help="Sentences to take out, as 3 or 3-5; may be repeated.")],
+    receipt: Annotated[Path | None, typer.Option(help="Write the signed receipt here.")] = None,
+) -> None:
+    """Take sentences out of a document that stays: in force at once, for running servers too."""
+    from datastore.passage_optout import remove_passages as remove
+    from datastore.store import Datastore
+
+    ranges = [_range(value) for value in sentences]
+    given = remove(Datastore.open(store), document, ranges, now=datetime.now(UTC))
+    print(
+        f"accepted: sentences of {document} are out since {given.accepted_at} "
+        f"(epoch {given.epoch}, {given.n_entries:,} entries)"
+    )
+    _hand_over([given], receipt)
+
+
+def _range(value: str) -> tuple[int, int]:
+    """``3`` or ``3-5``, both ends included, as a half-open range."""
+    first, _, last = value.partition("-")
+    if not (first.isdecimal() and (last or first).isdecimal()):
+        raise typer.BadParameter(f"name sentences as 3 or 3-5; got {value!r}")
+    return int(first), int(last or first) + 1
+
+
+def _hand_over(receipts: "list[Receipt]", path: Path | None) -> None:
+    """Write the first receipt to ``path`` and the others beside it, numbered; or print all."""
+    from datastore.files import write_bytes
+
+    for i, given in enumerate(receipts):
+        text = json.dumps(given.to_json(), indent=2, ensure_ascii=False)
+        if path is None:
+            print(text)
+            continue
+        here = path if i == 0 else path.with_name(f"{path.stem}-copy-{i}{path.suffix}")
+        write_bytes(here, f"{text}\n".encode())
+        print(f"receipt: {here}")
 
 
 def info(

@@ -1,24 +1,27 @@
-"""Compaction: the bytes of removed documents go, and what stays is as if they had never come.
+"""Compaction: the bytes of removed documents and passages go, and what stays is as if they had never come.
 
 Live documents, and hidden ones, which may come back, are laid out again in the order of ingestion, cut into
 segments as a store built from scratch would be, and copied list by list, so every file equals, byte for byte, the
-one that a build without the removed documents writes. Segments that would come out the same are kept. The change is
-published in one transaction; then the old files go, and the catalog's own free pages and log are cleared.
+one that a build without the removed documents, and with ``redaction.without_sentences`` of those that lost passages,
+writes. Segments that would come out the same are kept. The change is published in one transaction; then the old files
+go, the catalog's own free pages and log are cleared, and keys of backups are destroyed (``keyring``): those of removed
+documents, and those that documents had before they lost passages.
 """
 
 import itertools
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from datastore import backup_keys, catalog
 from datastore.catalog import ERASED, HIDDEN, LIVE, REMOVED, WIPED
 from datastore.errors import WriterBusy
 from datastore.files import sync_folder
+from datastore.redaction import Ranges
 from datastore.rotation import destroy_retired_keys
-from datastore.segments import Segment, WrittenSegment, copy_segment, cut
+from datastore.segments import Part, Segment, WrittenSegment, copy_segment, cut
 from datastore.store import SEGMENTS, Datastore
 from datastore.writer import new_names, record_segment, writing
 
@@ -43,6 +46,9 @@ class _Kept:
     segment: str
     ordinal: int
     n_positions: int
+    """Once its removed sentences are gone."""
+    removed: Ranges = ()
+    """Sentences to leave out now."""
 
 
 def compact(store: Datastore, *, patience: float = 30.0) -> Compacted:
@@ -62,6 +68,7 @@ def compact(store: Datastore, *, patience: float = 30.0) -> Compacted:
             d = catalog.documents.c
             query = select(d.number, d.segment, d.ordinal, d.n_positions).order_by(d.number)
             kept = [_Kept(*row) for row in connection.execute(query.where(d.state.in_((LIVE, HIDDEN))))]
+            kept, passages = _without_passages(store, connection, kept)
             removed = list(connection.execute(select(d.number).where(d.state == REMOVED)).scalars())
         layout = [kept[a:b] for a, b in cut([k.n_positions for k in kept], store.manifest.max_segment_positions)]
         names, n_same = list(sizes), _n_unchanged(layout, sizes)
@@ -74,8 +81,13 @@ def compact(store: Datastore, *, patience: float = 30.0) -> Compacted:
                 for ordinal, document in enumerate(documents):
                     here = catalog.documents.c.number == document.number
                     connection.execute(
-                        update(catalog.documents).where(here).values(segment=segment.name, ordinal=ordinal)
+                        update(catalog.documents)
+                        .where(here)
+                        .values(segment=segment.name, ordinal=ordinal, n_positions=document.n_positions)
                     )
+            for number in passages:
+                here = catalog.removals.c.number == number
+                connection.execute(update(catalog.removals).where(here).values(is_erased=True))
             for number in removed:
                 here = catalog.documents.c.number == number
                 connection.execute(update(catalog.documents).where(here).values(state=ERASED, segment=None, **WIPED))
@@ -87,14 +99,29 @@ def compact(store: Datastore, *, patience: float = 30.0) -> Compacted:
     return Compacted(len(removed), len(names), n_same + len(written), tuple(unreached))
 
 
+def _without_passages(store: Datastore, connection: Connection, kept: list[_Kept]) -> tuple[list[_Kept], list[int]]:
+    """``kept`` as it will be without the sentences removed so far, and the numbers of those removals."""
+    r, d = catalog.removals.c, catalog.documents.c
+    numbers = list(connection.execute(select(r.number).where(~r.is_erased)).scalars())
+    query = select(d.number, d.id).where(d.id.in_(select(r.document).where(~r.is_erased)))
+    holes = {n: catalog.removed_sentences(connection, name, pending=True) for n, name in connection.execute(query)}
+    for i, document in enumerate(kept):
+        if removed := holes.get(document.number):
+            left = store.segment(document.segment).redacted(document.ordinal, removed)
+            kept[i] = replace(document, n_positions=int(left.is_kept.sum()), removed=removed)
+    return kept, numbers
+
+
 def _n_unchanged(layout: list[list[_Kept]], sizes: dict[str, int]) -> int:
     """How many leading segments hold already what the layout puts into them, and nothing else.
 
     ``sizes`` has the positions of each segment by name, in order.
     """
-    held = [({document.segment for document in part}, sum(d.n_positions for d in part)) for part in layout]
+    held = [
+        ({d.segment for d in part}, sum(d.n_positions for d in part), any(d.removed for d in part)) for part in layout
+    ]
     pairs = zip(held, sizes.items(), strict=False)
-    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == ({pair[1][0]}, pair[1][1]), pairs))
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == ({pair[1][0]}, pair[1][1], False), pairs))
 
 
 def _write(store: Datastore, layout: list[list[_Kept]]) -> list[tuple[WrittenSegment, list[_Kept]]]:
@@ -105,7 +132,7 @@ def _write(store: Datastore, layout: list[list[_Kept]]) -> list[tuple[WrittenSeg
         for document in documents:
             if document.segment not in opened:
                 opened[document.segment] = store.open_segment(document.segment)
-        parts = [(opened[document.segment], document.ordinal) for document in documents]
+        parts = [Part(opened[document.segment], document.ordinal, document.removed) for document in documents]
         segment = copy_segment(
             store.path / SEGMENTS,
             next(names),
@@ -119,15 +146,18 @@ def _write(store: Datastore, layout: list[list[_Kept]]) -> list[tuple[WrittenSeg
 
 
 def _destroy_keys(store: Datastore) -> list[str]:
-    """Destroy the keys that erased documents have in backups, and private keys of the store that are retired.
+    """Destroy the keys that erased documents and passages have in backups, and private keys of the store that are
+    retired.
 
-    Of all that were ever erased, so that what a kill or a copy out of reach left is taken up by the next compaction.
+    Of all that were ever erased, so that what a kill or a copy out of reach left is taken up by the next compaction. A
+    document that lost passages gets another key with its next backup; that one is not destroyed.
     """
     with store.catalog.read() as connection:
         d = catalog.documents.c
-        erased = list(connection.execute(select(d.id).where(d.state == ERASED)).scalars())
         n_leaves = catalog.n_leaves(connection)
-    unreached = backup_keys.destroy(store.path, store.id, erased, n_leaves)
+        older = catalog.changed_at(connection, erased=True)
+        older |= dict.fromkeys(connection.execute(select(d.id).where(d.state == ERASED)).scalars(), n_leaves + 1)
+    unreached = backup_keys.destroy(store.path, store.id, older, n_leaves)
     return sorted({*unreached, *destroy_retired_keys(store)})
 
 

@@ -74,7 +74,7 @@ def shingles(text: str) -> NDArray[np.int64]:
 
     Empty for a text without words.
     """
-    return _shingles(words(text))
+    return shingles_of(words(text))
 
 
 def fingerprints(text: str) -> NDArray[np.int64]:
@@ -111,7 +111,8 @@ def containment(candidate: NDArray[np.int64], suppressed: NDArray[np.int64]) -> 
     return n_shared / max(1, min(len(candidate), len(suppressed)))
 
 
-def _shingles(of: list[str]) -> NDArray[np.int64]:
+def shingles_of(of: list[str]) -> NDArray[np.int64]:
+    """As ``shingles``, of words."""
     if not of:
         return np.empty(0, np.int64)
     return hashes(" ".join(of[i : i + SHINGLE]) for i in range(max(1, len(of) - SHINGLE + 1)))

@@ -1,16 +1,19 @@
 """The second record of every accepted opt-out: ``journal.jsonl``, appended to and synced, never rewritten.
 
 A catalog that is restored from an older copy has forgotten the removals since; the journal has not. A store trusts
-the union of both: what either knows to be out is out. Each line is the receipt, as canonical JSON.
+the union of both: what either knows to be out is out. Each opt-out is a line with its receipt, as canonical JSON, and
+before it a line with what keeps the text from coming back (``suppression.packed``), which is not read until it is
+needed: once the text is erased, only a catalog of that time and this file know it.
 
-What it keeps of a document: its id, the SHA-256 of its normalized text, the salted commitment to both, and how many
-entries it had, all of which the receipt needs and the bar against its return too. No title, owner, URL, license or
-text. Compaction does not touch it.
+What it keeps of a document: its id, the SHA-256 of its normalized text, the salted commitment to both, how many
+entries it had, all of which the receipt needs, and hashes of its words, of which ``fingerprints`` says what they
+reveal. No title, owner, URL, license or text. Compaction does not touch it.
 
 A crash can tear the last line. It was never acknowledged then, and the catalog, which commits first, has it: it is
 ignored, and the next change writes it again. Opening reads; writing is for whoever holds the epoch's lock.
 """
 
+import hashlib
 import json
 import os
 import threading
@@ -106,12 +109,19 @@ class Journal:
                 check_receipt(receipt)
         return [found[leaf] for leaf in leaves]
 
-    def append(self, receipts: Sequence[Receipt]) -> None:
-        """Add a line for each of ``receipts`` durably; what a crash tore at the end goes first.
+    def bars(self) -> dict[int, str]:
+        """As ``bars_in``. Raises CorruptDatastore where a whole line of them is not what was written."""
+        try:
+            return bars_in(self.path)
+        except VerificationFailed as error:
+            raise CorruptDatastore(f"{error}. Restore the newest copy of {self.path}.") from None
+
+    def append(self, optouts: Sequence[tuple[Receipt, str]]) -> None:
+        """Add lines for each of ``optouts``, receipts and bars, durably; what a crash tore at the end goes first.
 
         Raises OSError where the disk is full or read-only. Only for the holder of the epoch's lock.
         """
-        lines = b"".join(canonical_json(receipt.to_json()) + b"\n" for receipt in receipts)
+        lines = b"".join(_lines(receipt, bars) for receipt, bars in optouts)
         self.refresh()
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
         with os.fdopen(descriptor, "wb") as file:
@@ -212,14 +222,50 @@ def receipts_in(path: Path) -> list[Receipt]:
         lines.pop()
     receipts = []
     for line in lines:
-        if line:
+        if line and not line.startswith(_BARS):
             receipts.append(parse_receipt(line))
             check_receipt(receipts[-1])
     return receipts
 
 
+def bars_in(path: Path) -> dict[int, str]:
+    """What keeps the texts of opt-outs from coming back, by their places in the log, in the journal at ``path``.
+
+    Raises VerificationFailed where a whole line of it is not what was written.
+    """
+    found: dict[int, str] = {}
+    for line in path.read_bytes().split(b"\n")[:-1]:
+        if line.startswith(_BARS):
+            try:
+                value = json.loads(line)
+                leaf, bars, checksum = value["leaf"], value["bars"], value["sha256"]
+            except (ValueError, LookupError):
+                raise VerificationFailed(
+                    f"a line of {path} is torn: {line[:80]!r}. Put its newest copy back."
+                ) from None
+            if checksum != _checksum(leaf, bars):
+                raise VerificationFailed(f"what bars the text of opt-out {leaf} in {path} was changed")
+            found[leaf] = bars
+    return found
+
+
+_BARS = b'{"bars":'
+
+
+def _lines(receipt: Receipt, bars: str) -> bytes:
+    leaf = receipt.leaf_index
+    line = canonical_json({"bars": bars, "leaf": leaf, "sha256": _checksum(leaf, bars)}) + b"\n" if bars else b""
+    return line + canonical_json(receipt.to_json()) + b"\n"
+
+
+def _checksum(leaf: int, bars: str) -> str:
+    return hashlib.sha256(canonical_json([leaf, bars])).hexdigest()
+
+
 def _parsed(line: bytes) -> dict[str, Any] | None:
-    """A line as a receipt's JSON; None where it is torn."""
+    """A line as a receipt's JSON; None where it is torn, or is no receipt."""
+    if line.startswith(_BARS):
+        return None
     try:
         value = json.loads(line)
         leaf, commitment, size = value["leaf_index"], value["commitment"], value["head"]["size"]

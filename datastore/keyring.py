@@ -13,7 +13,7 @@ keep the file on an encrypted volume of its own, or in a key management service.
 import hashlib
 import os
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,7 +42,7 @@ class Key:
     secret: bytes
     """32 bytes: an AES-256 key, or an Ed25519 private key; zeros once it is destroyed."""
     n_leaves: int = 0
-    """The size of the log when it was destroyed."""
+    """The size of the log when a document's key was made, or when the key was destroyed."""
 
     def packed(self) -> bytes:
         """The record as it is stored, with a checksum that tells a torn one."""
@@ -87,7 +87,7 @@ class Keyring:
 
     @property
     def n_leaves(self) -> int:
-        """The largest size of the log at which a key was destroyed: no shorter log may be served."""
+        """The largest size of the log at which a key was made or destroyed: no shorter log may be served."""
         return max((key.n_leaves for key in self._whole()), default=0)
 
     def by_name(self) -> dict[bytes, Key]:
@@ -112,23 +112,33 @@ class Keyring:
         tag = self._tag(document)
         return sum(key is None or key.tag == tag for key in self._records)
 
-    def keys_for(self, documents: Iterable[str]) -> dict[str, Key]:
-        """A key for each of ``documents``; those that have none get a new one, durably."""
+    def keys_for(self, documents: Mapping[str, int], n_leaves: int) -> dict[str, Key]:
+        """A key for each of ``documents``; those that have none get a new one, durably, at a log of ``n_leaves``.
+
+        A document's number is the size of the log once it was as it is now: an older key encrypted what has left it
+        since, and is not used again.
+        """
         known = {key.tag: key for key in self._whole() if key.kind == DOCUMENT}
         found, new = {}, []
-        for document in documents:
+        for document, since in documents.items():
             tag = self._tag(document)
-            if tag not in known:
-                known[tag] = Key(DOCUMENT, os.urandom(16), tag, os.urandom(32))
+            if tag not in known or known[tag].n_leaves < since:
+                known[tag] = Key(DOCUMENT, os.urandom(16), tag, os.urandom(32), n_leaves)
                 new.append(known[tag])
             found[document] = known[tag]
         self._append(new)
         return found
 
-    def destroy(self, documents: Iterable[str], n_leaves: int) -> int:
-        """Overwrite every key of ``documents``, durably; how many there were. Torn records go with them."""
-        tags = {self._tag(document) for document in documents}
-        return self._destroy(lambda key: key.kind == DOCUMENT and key.tag in tags, n_leaves) if tags else 0
+    def destroy(self, documents: Mapping[str, int], n_leaves: int) -> int:
+        """Overwrite every key of ``documents`` that was made when the log was smaller than the document's number,
+        durably; how many there were. Torn records go with them.
+        """
+        tags = {self._tag(document): size for document, size in documents.items()}
+
+        def is_wanted(key: Key) -> bool:
+            return key.kind == DOCUMENT and key.n_leaves < tags.get(key.tag, 0)
+
+        return self._destroy(is_wanted, n_leaves) if tags else 0
 
     def add_signing_key(self, key: Ed25519PrivateKey) -> None:
         """Add the private key of a store that backups can be restored with."""

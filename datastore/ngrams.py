@@ -104,24 +104,32 @@ def entry_order(tokens: NDArray[np.integer], starts: NDArray[np.int64]) -> NDArr
 
 
 class NgramsView:
-    """The array at ``path``, memory-mapped and never written. Its SHA-256 must have been checked before.
+    """The array at ``source``, memory-mapped and never written. Its SHA-256 must have been checked before.
 
-    ``tokens`` ``(n,)`` are the segment's and ``starts`` ``(d,)`` the first positions of its documents.
+    ``tokens`` ``(n,)`` are the segment's and ``starts`` ``(d,)`` the first positions of its documents, and of the runs
+    that begin behind a hole in one (``redaction``): a run is to this view what a document is.
 
     Raises:
         CorruptDatastore: the array does not have one int32 for each entry.
     """
 
-    def __init__(self, path: Path, tokens: NDArray[Any], starts: NDArray[np.int64]) -> None:
-        self._order: NDArray[np.int32] = np.asarray(load_array(path))  # a plain array over the same pages: less to do
+    def __init__(self, source: Path | NDArray[np.int32], tokens: NDArray[Any], starts: NDArray[np.int64]) -> None:
+        order = load_array(source) if isinstance(source, Path) else source
+        self._order: NDArray[np.int32] = np.asarray(order)  # a plain array over the same pages: less to do
         self._tokens = np.asarray(tokens)
         self._starts = np.ascontiguousarray(starts)
         self.n_entries = len(tokens) - len(starts)
         if self._order.dtype != np.int32 or self._order.shape != (self.n_entries,):
             raise CorruptDatastore(
-                f"{path} should hold {self.n_entries} int32 positions; it holds {self._order.shape} {self._order.dtype}"
+                f"{source} should hold {self.n_entries} int32 positions; "
+                f"it holds {self._order.shape} {self._order.dtype}"
             )
         self._known: tuple[LiveMask, int, _Living] | None = None
+
+    @classmethod
+    def of(cls, tokens: NDArray[Any], starts: NDArray[np.int64]) -> "NgramsView":
+        """The view of ``tokens``, made here and now and held in memory."""
+        return cls(entry_order(tokens, starts), tokens, starts)
 
     def longest(self, sequences: Sequences, live: LiveMask) -> NDArray[np.int64]:
         """``(q,)``: how many of each sequence's last tokens occur in a row before a live entry; 0 where none does."""

@@ -19,9 +19,10 @@ from datastore.errors import UnknownDocument
 from datastore.readers import PATIENCE
 from datastore.receipts import Receipt, receipt_from_json, sign_receipt
 from datastore.records import is_text
+from datastore.redaction import Ranges
 from datastore.signing import fresh_salt
 from datastore.store import Datastore
-from datastore.suppression import Marks, suppress
+from datastore.suppression import Marks, packed, suppress
 
 
 def opt_out(store: Datastore, document: str, *, now: datetime, patience: float = PATIENCE) -> Receipt:
@@ -47,28 +48,28 @@ def _accept(store: Datastore, document: str, now: datetime) -> Receipt:
             recover(store)
         return earlier
     text = store.stored_text(document)
-    marks = None if text is None else Marks.of(text)
+    marks = [] if text is None else [Marks.of(text)]
     documents = catalog.documents
     with store.catalog.change() as connection:
         row = connection.execute(select(documents).where(documents.c.id == document)).mappings().first()
         if row is None:
             raise _unknown(document)
-        if earlier := _receipt(connection, document):
+        if earlier := receipt_in(connection, document):
             return earlier
         epoch = catalog.epoch_of(connection) + 1
         facts = {
             "store": store.id,
             "document": document,
             "digest": row["digest"],
-            "n_entries": row["n_positions"] - 1,
+            "n_entries": row["n_entries"],
             "accepted_at": now.isoformat(),
             "epoch": epoch,
         }
         # Asked for here, where no rotation can come in between: a key signs no log that is later than its time.
         receipt = sign_receipt(facts, fresh_salt(), store.signing_key(), *catalog.log_edge(connection))
-        catalog.record_opt_out(connection, receipt)
-        if marks is not None:
-            suppress(connection, marks)
+        catalog.record_opt_out(connection, receipt, packed(marks))
+        for each in marks:
+            suppress(connection, each)
     return receipt
 
 
@@ -114,14 +115,16 @@ def _n_lost(store: Datastore) -> int:
     return sum(receipt.leaf_index >= found for receipt in store.catalog.lost)
 
 
-def given_receipt(store: Datastore, document: str) -> Receipt | None:
-    """The receipt for ``document``, if it was opted out before."""
+def given_receipt(store: Datastore, document: str, sentences: Ranges = ()) -> Receipt | None:
+    """The receipt for ``document``, or for just those sentences of it, if they were opted out before."""
     with store.catalog.read() as connection:
-        return _receipt(connection, document)
+        return receipt_in(connection, document, sentences)
 
 
-def _receipt(connection: Connection, document: str) -> Receipt | None:
-    query = select(catalog.optouts.c.receipt).where(catalog.optouts.c.document == document)
+def receipt_in(connection: Connection, document: str, sentences: Ranges = ()) -> Receipt | None:
+    """As ``given_receipt``, as ``connection`` sees it."""
+    c = catalog.optouts.c
+    query = select(c.receipt).where(c.document == document, c.sentences == catalog.sentences_key(sentences))
     found = connection.execute(query).scalar_one_or_none()
     return None if found is None else receipt_from_json(json.loads(found))
 

@@ -2,10 +2,11 @@
 
 A passage is a run of whole sentences of one document, as many as fit a number of tokens that the manifest fixes; a
 longer sentence is a passage alone. So it depends on its own document only. **A passage is live only if all of its
-entries are**: where single sentences leave a document that stays, the passages with one of them leave too.
+tokens are**: where single sentences leave a document that stays, the passages with one of them leave too, and those
+that stay keep their bounds and numbers (``redaction``).
 
 ``passages.npy``          ``(passages, 5)`` int64: first entry and the end of its entries, first sentence in its
-                          document and the end of its sentences, number of words
+                          document and the end of its sentences, number of words; a passage that left is empty
 ``passage-terms.npy``     ``(terms,)`` int64, sorted: 64-bit hashes of the words that occur, normalized as
                           fingerprints are
 ``passage-bounds.npy``    ``(terms + 1,)`` int64: where each term's postings begin
@@ -42,6 +43,7 @@ DEFAULT_TOKENS = 128
 SCALE = 2048
 """What the whole number for 1 is, in stored vectors."""
 _UNIT_TOLERANCE = 1e-3
+_NO_BREAKS = np.empty(0, np.int64)
 _ROWS = 1024
 """Vectors that are turned into float32 at a time, so that they stay in the processor's cache."""
 
@@ -85,12 +87,19 @@ def cut_passages(firsts: NDArray[np.int64], n_tokens: int, max_tokens: int) -> l
     return [*ranges, (start, len(firsts))] if n_tokens and len(firsts) else []
 
 
+def ranges_of(document: EncodedDocument, max_tokens: int) -> NDArray[np.int64]:
+    """``(p, 2)``: the passages of ``document``, as ``EncodedDocument.passages`` has or would have them."""
+    if document.passages is not None:
+        return document.passages
+    ranges = cut_passages(first_tokens(document), len(document.tokens) - 1, max_tokens)
+    return np.array(ranges, dtype=np.int64).reshape(-1, 2)
+
+
 def passage_texts(document: EncodedDocument, max_tokens: int) -> list[str]:
     """The texts of the passages that a store will cut ``document`` into: what a passage encoder is to encode."""
     spans = document.sentences
-    firsts = first_tokens(document)
-    ranges = cut_passages(firsts, len(document.tokens) - 1, max_tokens)
-    return [document.text[spans[a, 0] : spans[b - 1, 1]] for a, b in ranges]
+    ranges = ranges_of(document, max_tokens).tolist()
+    return [document.text[spans[a, 0] : spans[b - 1, 1]] if a < b else "" for a, b in ranges]
 
 
 def first_tokens(document: EncodedDocument) -> NDArray[np.int64]:
@@ -113,24 +122,48 @@ def vector_codes(vectors: NDArray[np.floating], dimension: int, whose: str) -> N
     return np.rint(vectors.astype(np.float64) * SCALE).astype(np.int16)
 
 
+def codes_of(document: EncodedDocument, settings: PassageSettings) -> NDArray[np.int16]:
+    """``(p, e)``: the vectors of the passages of ``document`` as they are stored, zeros for an empty passage.
+
+    Raises:
+        BadArrays: the document brings vectors that the store does not keep, or not one of length 1 for each passage.
+    """
+    vectors, whose = document.passage_vectors, f"document {document.facts.id!r}"
+    if not settings.dimension:
+        if vectors is not None:
+            raise BadArrays(f"{whose}: it brings passage vectors, and this store was made to have none; leave them out")
+        return np.empty((0, 0), np.int16)
+    ranges = ranges_of(document, settings.max_tokens)
+    if vectors is None or len(vectors) != len(ranges):
+        raise BadArrays(
+            f"{whose}: this store keeps a vector of each passage, made by {settings.encoder_name!r}; expected "
+            f"{len(ranges)}, got {'none' if vectors is None else len(vectors)}. Encode `passages.passage_texts`."
+        )
+    is_there = ranges[:, 1] > ranges[:, 0]
+    codes = np.zeros((len(ranges), settings.dimension), np.int16)
+    codes[is_there] = vector_codes(vectors[is_there], settings.dimension, whose)
+    return codes
+
+
 def index_passages(
-    documents: Iterable[tuple[int, int, NDArray[np.int64], str]], max_tokens: int
+    documents: Iterable[tuple[int, int, NDArray[np.int64], NDArray[np.int64], str]],
 ) -> dict[str, NDArray[Any]]:
     """The arrays of a segment's passages but for their vectors, by file name.
 
-    Each of ``documents`` is its first position in the segment, its number of entries, its ``(s, 3)`` sentences (first
-    position in the document, character span) and its text.
+    Each of ``documents`` is its first position in the segment, its number of tokens without the end of text, its
+    ``(s, 3)`` sentences (first position in the document, character span), its ``(p, 2)`` passages and its text.
     """
     hashed = _Hashed()
     table: list[tuple[int, int, int, int, int]] = []
     terms: list[int] = []
     frequencies: list[int] = []
     n_terms: list[int] = []
-    for start, n_entries, sentences, text in documents:
-        for a, b in cut_passages(sentences[:, 0], n_entries, max_tokens):
+    for start, n_tokens, sentences, ranges, text in documents:
+        for a, b in ranges.tolist():
             first = int(sentences[a, 0])
-            stop = n_entries if b == len(sentences) else min(int(sentences[b, 0]), n_entries)
-            found = Counter(map(hashed.__getitem__, words(text[sentences[a, 1] : sentences[b - 1, 2]])))
+            stop = first if a == b else n_tokens if b == len(sentences) else min(int(sentences[b, 0]), n_tokens)
+            said = "" if a == b else text[sentences[a, 1] : sentences[b - 1, 2]]
+            found = Counter(map(hashed.__getitem__, words(said)))
             table.append((start + first, start + stop, a, b, found.total()))
             terms.extend(found.keys())
             frequencies.extend(found.values())
@@ -151,13 +184,15 @@ def index_passages(
 class PassagesView:
     """The passages in ``folder``, memory-mapped and never written. Their SHA-256 must have been checked before.
 
-    ``dimension`` is that of a vector, 0 where the store has none.
+    ``dimension`` is that of a vector, 0 where the store has none. ``breaks`` are the positions that begin a run behind
+    a hole (``redaction``); there is no entry before them.
 
     Raises:
         CorruptDatastore: the arrays are not of the shapes and types above, or do not fit each other.
     """
 
-    def __init__(self, folder: Path, n_positions: int, dimension: int) -> None:
+    def __init__(self, folder: Path, n_positions: int, dimension: int, breaks: NDArray[np.int64] = _NO_BREAKS) -> None:
+        self._breaks = breaks
         self.table: NDArray[np.int64] = np.asarray(load_array(folder / FILE_NAME))
         self._terms: NDArray[np.int64] = np.asarray(load_array(folder / TERMS))
         self._bounds: NDArray[np.int64] = np.asarray(load_array(folder / BOUNDS))
@@ -172,7 +207,7 @@ class PassagesView:
             (self._vectors, np.int16, (n, dimension)),
         ]
         if any(a.dtype != of or a.shape != shape for a, of, shape in expected) or (
-            n and not 0 <= self.table[0, 0] < self.table[-1, 1] <= n_positions
+            n and not 0 <= self.table[0, 0] <= self.table[-1, 1] <= n_positions
         ):
             found = ", ".join(f"{a.shape} {a.dtype}" for a, _, _ in expected)
             raise CorruptDatastore(f"the passages in {folder} do not fit a segment of {n_positions} positions: {found}")
@@ -182,8 +217,9 @@ class PassagesView:
         """What of the view may be served under ``live``; counted anew when the mask has changed."""
         version = live.version  # read first: a change in between only makes it be counted again
         if self._known is None or self._known[0] is not live or self._known[1] != version:
-            n_dead = np.concatenate([[0], np.cumsum(~live.flags)])
-            flags = n_dead[self.table[:, 0]] == n_dead[self.table[:, 1]]
+            n_dead = np.concatenate([[0], np.cumsum(~live.tokens)])
+            firsts, stops = self.table[:, 0], self.table[:, 1]
+            flags = (firsts < stops) & (n_dead[firsts] == n_dead[stops])
             self._known = live, version, Living(flags, int(flags.sum()), int(self.table[flags, 4].sum()))
         return self._known[2]
 
@@ -205,15 +241,19 @@ class PassagesView:
             np.dot(rows[: len(part)], query, out=found[start : start + len(part)])
         return found
 
-    def vectors(self, start: int, stop: int) -> NDArray[np.int16]:
-        """``(n, e)``: the stored vectors of the passages within the positions ``[start, stop)``, for copying."""
-        first, last = np.searchsorted(self.table[:, 0], [start, stop])
-        found: NDArray[np.int16] = self._vectors[first:last]
-        return found
+    def of(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int16]]:
+        """Ranges of sentences ``(n, 2)`` and stored vectors ``(n, e)`` of the passages of the document at the positions
+        ``[start, stop)``, for copying.
+        """
+        here = slice(*np.searchsorted(self.table[:, 0], [start, stop]))
+        return self.table[here, 2:4], self._vectors[here]
 
     def holds(self, start: int, stop: int) -> int:
         """As ``View.holds``: the entries in the range whose passage is in the files."""
-        return int(np.maximum(np.minimum(self.table[:, 1], stop) - np.maximum(self.table[:, 0], start), 0).sum())
+        firsts = np.maximum(self.table[:, 0], start)
+        stops = np.maximum(np.minimum(self.table[:, 1], stop), firsts)
+        ends = np.searchsorted(self._breaks - 1, np.stack([firsts, stops]))
+        return int((stops - firsts - (ends[1] - ends[0])).sum())
 
 
 @dataclass(frozen=True)

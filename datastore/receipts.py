@@ -27,12 +27,14 @@ FORMAT = "silo-receipt/2"
 
 @dataclass(frozen=True)
 class Receipt:
-    """A signed record that a document is out of a store."""
+    """A signed record that a document, or some sentences of one, are out of a store."""
 
     store: str
     document: str
     digest: str
     """SHA-256 of the document's normalized text."""
+    sentences: tuple[tuple[int, int], ...]
+    """Half-open ranges of the sentences that are out, in order; empty where the whole document is."""
     n_entries: int
     """Entries that went out of service with it."""
     accepted_at: str
@@ -42,7 +44,7 @@ class Receipt:
     salt: str
     """256 random bits, hex."""
     commitment: str
-    """SHA-256 over salt, document and digest; as 32 bytes it is the leaf in the log."""
+    """SHA-256 over salt, document, digest and sentences; as 32 bytes it is the leaf in the log."""
     leaf_index: int
     """The leaf's place in the log, from 0."""
     proof: tuple[str, ...]
@@ -57,26 +59,27 @@ class Receipt:
 
     def to_json(self) -> dict[str, Any]:
         """The receipt as a JSON object."""
-        return asdict(self) | {"proof": list(self.proof)}
+        return asdict(self) | {"proof": list(self.proof), "sentences": [list(pair) for pair in self.sentences]}
 
 
-def commit(salt: str, document: str, digest: str) -> str:
-    """SHA-256, hex, that binds to a document and hides it from whoever lacks the salt."""
-    return hashlib.sha256(canonical_json([salt, document, digest])).hexdigest()
+def commit(salt: str, document: str, digest: str, sentences: Sequence[Sequence[int]] = ()) -> str:
+    """SHA-256, hex, that binds to a document, or to sentences of it, and hides it from whoever lacks the salt."""
+    return hashlib.sha256(canonical_json([salt, document, digest, [list(pair) for pair in sentences]])).hexdigest()
 
 
 def sign_receipt(
     facts: Mapping[str, Any], salt: str, key: Ed25519PrivateKey, edge: Sequence[bytes] = (), size: int = 0
 ) -> Receipt:
-    """A signed receipt of ``facts``: store, document, digest, n_entries, accepted_at, epoch.
+    """A signed receipt of ``facts``: store, document, digest, n_entries, accepted_at, epoch; and sentences, where not
+    the whole document went.
 
     ``edge`` and ``size`` are of the log before it (``edge_of`` the receipt before it).
     """
-    commitment = commit(salt, facts["document"], facts["digest"])
+    commitment = commit(salt, facts["document"], facts["digest"], facts.get("sentences", ()))
     proof = edge[::-1]
     root = root_from_inclusion(bytes.fromhex(commitment), size, size + 1, proof)
     unsigned = Receipt(
-        **facts,
+        **{"sentences": (), **facts},
         salt=salt,
         commitment=commitment,
         leaf_index=size,
@@ -108,13 +111,15 @@ def receipt_from_json(value: object) -> Receipt:
     """Read a receipt. Raises VerificationFailed where fields are missing, unknown or of the wrong type."""
     found = read_fields(value, _KINDS, "receipt", FORMAT)
     hashes_of(found["proof"], "receipt's inclusion proof")
-    return Receipt(**found | {"proof": tuple(found["proof"]), "head": head_from_json(found["head"])})
+    sentences = _ranges(found["sentences"])
+    head = head_from_json(found["head"])
+    return Receipt(**found | {"proof": tuple(found["proof"]), "head": head, "sentences": sentences})
 
 
 def check_receipt(receipt: Receipt) -> None:
     """Raise VerificationFailed unless signature, commitment and place in the log hold. Needs no store."""
     check_signature(receipt.public_key, receipt.signature, _message(receipt), "the receipt")
-    if commit(receipt.salt, receipt.document, receipt.digest) != receipt.commitment:
+    if commit(receipt.salt, receipt.document, receipt.digest, receipt.sentences) != receipt.commitment:
         raise VerificationFailed("the receipt's commitment is not that of its document")
     head = receipt.head
     check_head(head)
@@ -141,8 +146,23 @@ _KINDS: dict[str, type] = {
     **{field.name: str for field in fields(Receipt)},
     **dict.fromkeys(_NUMBERS, int),
     "proof": list,
+    "sentences": list,
     "head": dict,
 }
+
+
+def _ranges(value: Sequence[object]) -> tuple[tuple[int, int], ...]:
+    """Ranges of sentences in the one spelling that they have: increasing, apart from each other."""
+    last = -1
+    found = []
+    for pair in value:
+        if not (isinstance(pair, list) and len(pair) == 2 and all(type(n) is int for n in pair)):
+            raise VerificationFailed(f"the receipt's sentences should be pairs of whole numbers; got {pair!r:.80}")
+        if not last < pair[0] < pair[1]:
+            raise VerificationFailed(f"the receipt's ranges of sentences should increase; got {value!r:.80}")
+        last = pair[1]
+        found.append((pair[0], pair[1]))
+    return tuple(found)
 
 
 def _message(receipt: Receipt) -> bytes:

@@ -47,7 +47,8 @@ class EncodedDocument:
     """One document as the encoder sees it: what ``add`` takes.
 
     Entry *i* has ``keys[i]``, the LM's context vector after token *i*, and the value
-    ``tokens[i + 1]``. The last token is the end of text, which is a value and never a key.
+    ``tokens[i + 1]``. The last token is the end of text, which is a value and never a key. Where sentences were taken
+    out (``redaction``) the tokens fall into runs, and the last of each has no entry either.
     """
 
     facts: DocumentFacts
@@ -55,13 +56,18 @@ class EncodedDocument:
     tokens: NDArray[np.integer]
     """``(n + 1,)``: the text's tokens and then the end-of-text token."""
     keys: NDArray[np.floating]
-    """``(n, d)``."""
+    """``(n, d)``; where the document has breaks, one for each entry."""
     sentences: NDArray[np.integer]
     """``(s, 2)``: half-open character spans that cover the text."""
     token_sentences: NDArray[np.integer]
     """``(n + 1,)``: the sentence in which each token begins, nondecreasing; the end of text has the last one."""
     passage_vectors: NDArray[np.floating] | None = None
     """``(p, e)``: a unit vector of each of ``passages.passage_texts``, where the store's manifest names an encoder."""
+    passages: NDArray[np.int64] | None = None
+    """``(p, 2)``: half-open ranges of sentences, in order, empty for a passage that lost one; None, unless sentences
+    were taken out, says that they are as ``passages.cut_passages`` cuts them."""
+    breaks: NDArray[np.integer] = field(default_factory=lambda: np.empty(0, np.int64))
+    """``(b,)``: indices of the tokens that begin a run, without the first; none unless sentences were taken out."""
 
     def __post_init__(self) -> None:
         n = len(self.tokens) - 1
@@ -71,8 +77,11 @@ class EncodedDocument:
             raise BadArrays(f"document {self.facts.id!r}: tokens must be whole numbers; got {self.tokens.dtype}")
         if not is_text(self.facts.id + self.text):
             raise BadArrays(f"document {self.facts.id!r}: its id or text has half a character, which is no UTF-8")
-        if self.keys.ndim != 2 or len(self.keys) != n:
-            raise BadArrays(f"document {self.facts.id!r}: keys must be ({n}, d); got shape {self.keys.shape}")
+        if not (np.diff(np.concatenate([[0], self.breaks, [n + 1]])) > 0).all():
+            raise BadArrays(f"document {self.facts.id!r}: breaks must increase and lie from 1 to {n}")
+        e = n - len(self.breaks)
+        if self.keys.ndim != 2 or len(self.keys) != e:
+            raise BadArrays(f"document {self.facts.id!r}: keys must be ({e}, d); got shape {self.keys.shape}")
         if not np.isfinite(self.keys).all():
             raise BadArrays(f"document {self.facts.id!r}: keys have NaN or infinite values")
         if self.sentences.ndim != 2 or self.sentences.shape[1:] != (2,):
@@ -84,6 +93,11 @@ class EncodedDocument:
             raise BadArrays(f"document {self.facts.id!r}: token_sentences must be ({n + 1},) indices of sentences")
         if (np.diff(marks.astype(np.int64)) < 0).any():
             raise BadArrays(f"document {self.facts.id!r}: token_sentences must not decrease")
+
+    @property
+    def entries(self) -> NDArray[np.int64]:
+        """Indices of the tokens that are the key of an entry."""
+        return np.delete(np.arange(len(self.tokens) - 1), self.breaks.astype(np.int64) - 1)
 
 
 @dataclass(frozen=True)
@@ -163,6 +177,21 @@ class Passages:
 
 
 @dataclass(frozen=True)
+class TokenRun:
+    """The longest run of a sequence's tokens before live entries."""
+
+    start: int
+    stop: int
+    """Half-open range of the sequence."""
+    count: int
+    """How many times it occurs; 0 where nothing of the sequence does."""
+    entries: NDArray[np.int64]
+    """Ids of the first entries at its last token, increasing."""
+    epoch: int
+    """The state of the store that answered."""
+
+
+@dataclass(frozen=True)
 class Place:
     """Where an entry comes from: a sentence of a document."""
 
@@ -171,6 +200,24 @@ class Place:
     """Index of the sentence in its document."""
     position: int
     """Index of the entry's key token in its document."""
+
+
+@dataclass(frozen=True)
+class LiveText:
+    """The text of a live document, and which of its sentences may not be served."""
+
+    text: str
+    """As it is stored: what was removed is in it until compaction."""
+    sentences: NDArray[np.int64]
+    """``(s, 2)``: character spans."""
+    is_removed: NDArray[np.bool_]
+    """``(s,)``."""
+
+    def pieces(self) -> list[tuple[int, str]]:
+        """What may be served: runs of sentences in a row, each with the offset of its first character in ``text``."""
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], ~self.is_removed, [False]]))).reshape(-1, 2)
+        spans = [(int(self.sentences[a, 0]), int(self.sentences[b - 1, 1])) for a, b in edges]
+        return [(start, self.text[start:stop]) for start, stop in spans]
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ decisions at once one is made and the other is told.
 Three states are never stored. A decision to accept is written first, then the document is opted out, and a request
 *shows* ``ACCEPTED`` only where the opt-out is in force, in catalog or journal: a crash in between can neither show an
 acceptance that is not in force nor lose one, since ``resume`` (or deciding again) carries it out, and until then
-nothing else can be decided. ``ERASED_LIVE`` is what compaction did to the document; ``ERASED_BACKUPS`` is the word of
-whoever keeps the backups' keys, ``has_backups``.
+nothing else can be decided. ``ERASED_LIVE`` is what compaction did to the document; ``ERASED_BACKUPS`` says that no
+key is left that could read it in a backup, in any keys file that the store knows of, or that there was never a backup.
 
 A request in ``PROVISIONAL`` hides its document (``hiding``): in the same transaction, and no longer than the last such
 request. Hiding needs the text alone, so it is rationed (``rationing``), and a document that a reviewer gave back is not
@@ -26,12 +26,12 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, select, update
 
-from datastore import catalog, hiding, ownership
+from datastore import backup_keys, catalog, hiding, ownership
 from datastore.catalog import ERASED, HIDDEN, LIVE
 from datastore.errors import ProofRefused, RequestConflict, UnknownRequest
 from datastore.files import canonical_json
 from datastore.hosts import HostFacts
-from datastore.optout import opt_out
+from datastore.optout import opt_out, receipt_in
 from datastore.ownership import Binding, Challenge, KeyProof, Method, Possession, Proof
 from datastore.rationing import STANDARD, Quota, check_share, spend
 from datastore.request_states import DECISIONS, Request, State, check_step
@@ -181,12 +181,12 @@ def resume(store: Datastore, *, now: datetime) -> list[Request]:
 
 
 def request(store: Datastore, id: str, has_backups: Callable[[str], bool] | None = None) -> Request:  # noqa: A002
-    """The request ``id`` as it stands; ``has_backups`` says of a document whether a backup can still be read.
+    """The request ``id`` as it stands; ``has_backups`` says of a document whether a backup of it can still be read.
 
-    Raises UnknownRequest. Without ``has_backups`` nothing is taken to be erased from backups.
+    Raises UnknownRequest. Without ``has_backups`` the store's keys files are asked (``backup_keys``).
     """
     with store.catalog.read() as connection:
-        return _shown(connection, _row(connection, id), has_backups)
+        return _shown(connection, _row(connection, id), has_backups or backup_keys.can_read(store.path, store.id))
 
 
 def requests(
@@ -195,7 +195,8 @@ def requests(
     """All requests in the order they came, or those in one ``state``; as ``request``."""
     with store.catalog.read() as connection:
         rows = connection.execute(select(table).order_by(table.c.number)).mappings().all()
-        found = [_shown(connection, row, has_backups) for row in rows]
+        ask = has_backups or backup_keys.can_read(store.path, store.id)
+        found = [_shown(connection, row, ask) for row in rows]
     return [one for one in found if state is None or one.state is state]
 
 
@@ -269,15 +270,14 @@ def _binding(store: Datastore, connection: Connection, row: RowMapping, method: 
     return Binding(store.id, row["id"], row["document"], method.value, holder, expires_at)
 
 
-def _shown(connection: Connection, row: RowMapping, has_backups: Callable[[str], bool] | None) -> Request:
+def _shown(connection: Connection, row: RowMapping, has_backups: Callable[[str], bool]) -> Request:
     """The request in ``row``, with what follows from the document's own state."""
     state = State(row["state"])
     if row["accepted_at"] and _is_out(connection, row["document"]):
         state = State.ACCEPTED
         d = catalog.documents.c
         if connection.execute(select(d.state).where(d.id == row["document"])).scalar_one() == ERASED:
-            is_kept = has_backups is None or has_backups(row["document"])
-            state = State.ERASED_LIVE if is_kept else State.ERASED_BACKUPS
+            state = State.ERASED_LIVE if has_backups(row["document"]) else State.ERASED_BACKUPS
     same: dict[str, Any] = {
         name: row[name] for name in ("id", "document", "method", "received_at", "changed_at", "accepted_at", "note")
     }
@@ -285,9 +285,8 @@ def _shown(connection: Connection, row: RowMapping, has_backups: Callable[[str],
 
 
 def _is_out(connection: Connection, document: str) -> bool:
-    """Whether an opt-out of ``document`` is in force, by catalog or journal."""
-    o = catalog.optouts.c
-    return connection.execute(select(o.number).where(o.document == document)).first() is not None
+    """Whether an opt-out of ``document``, as a whole, is in force, by catalog or journal."""
+    return receipt_in(connection, document) is not None
 
 
 def _hash(text: str) -> str:

@@ -2,12 +2,10 @@
 
 A snapshot is as old as it is; whether a document was opted out since, it cannot know. So the newest journal or signed
 head must be named. The log that snapshot and journal make together must be whole, as long as every head and keys file
-that is shown, and the one that was signed. Documents in it, and those whose keys were destroyed, are left out before a
-segment is written, so the restored segments equal, byte for byte, those of a store that never had them. Every part of
-the snapshot is checked and decrypted before anything is written; the store appears whole, by one rename, or not at all.
-
-What an opt-out left behind in the catalog alone since the snapshot is lost with it: where the document's key was
-destroyed, too, its text is known again by digest and id, not by its fingerprints.
+that is shown, and the one that was signed. Documents in it, those whose keys were destroyed, and passages that were
+taken out are left out before a segment is written, so the restored segments equal, byte for byte, those of a store
+that never had them. Every part of the snapshot is checked and decrypted before anything is written; the store appears
+whole, by one rename, or not at all.
 """
 
 import json
@@ -39,18 +37,19 @@ from datastore.codecs import read_space
 from datastore.errors import CorruptDatastore, DatastoreError, VerificationFailed
 from datastore.files import TEMPORARY_PREFIX, check_files, locked, publish_folder
 from datastore.heads import TreeHead, check_head
-from datastore.journal import receipts_in
+from datastore.journal import bars_in, receipts_in
 from datastore.key_chain import KeyChain, check_chain, check_signer
 from datastore.keyring import DESTROYED, DOCUMENT, Key, Keyring
 from datastore.log import root
 from datastore.manifest import Manifest, read_manifest, write_manifest
 from datastore.receipts import Receipt, check_receipt, receipt_from_json
 from datastore.records import DocumentFacts
-from datastore.segments import Pieces, WrittenSegment, copy_segment, cut
+from datastore.redaction import Ranges, merged
+from datastore.segments import Part, Pieces, WrittenSegment, copy_segment, cut
 from datastore.signing import FILE_NAME as SIGNING_KEY
 from datastore.signing import public_hex, write_key
 from datastore.store import SEGMENTS, Datastore
-from datastore.suppression import Marks, suppress
+from datastore.suppression import marks_in, suppress
 from datastore.writer import WRITER_LOCK, clear_killed, record_segment
 
 
@@ -86,9 +85,12 @@ class _Known:
     blob: _Blob
     facts: DocumentFacts
     n_positions: int
+    n_entries: int
     n_sentences: int
-    marks: Marks | None
-    """Of a document that was opted out since, whose text is to stay barred."""
+    removed: Ranges
+    """Sentences that went out, since or before, of a document that stays."""
+    is_out: bool
+    """Whether it was opted out as a whole."""
 
 
 def restore(
@@ -123,21 +125,21 @@ def restore(
     manifest = _manifest(folder, backup, ring, chain)
     records = json.loads(decrypt(ring.records_key().secret, (folder / RECORDS).read_bytes(), backup.store, RECORDS))
     receipts = _whole_log(backup, records, journal, head, ring, manifest.chain)
+    bars = bars_in(journal) if journal is not None else {}
+    bars |= {row["number"]: row["bars"] for row in records["optouts"]}
     index, n_without_key = _index(folder, ring)
-    barred = {receipt.document for receipt in receipts}
-    known = list(_read_all(folder, backup.store, index, barred))
+    known = list(_read_all(folder, backup.store, index, receipts))
     clear_killed(path)
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{uuid.uuid4().hex}")
     temporary.mkdir(parents=True)
     try:
         with locked(temporary / WRITER_LOCK, wait=False):
-            _write(temporary, folder, backup, manifest, ring, records, receipts, known)
+            _write(temporary, folder, backup, manifest, ring, records, receipts, bars, known)
             publish_folder(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    erased = [receipt.document for receipt in receipts]
-    unreached = backup_keys.destroy(path, backup.store, erased, len(receipts))
-    opted_out = tuple(document.facts.id for document in known if document.marks is not None)
+    unreached = backup_keys.destroy(path, backup.store, _older_keys(receipts), len(receipts))
+    opted_out = tuple(document.facts.id for document in known if document.is_out)
     return Restored(Datastore(path), len(known) - len(opted_out), opted_out, n_without_key, tuple(unreached))
 
 
@@ -235,13 +237,26 @@ def _index(folder: Path, ring: Keyring) -> tuple[list[_Blob], int]:
     return blobs, n_destroyed
 
 
-def _read_all(folder: Path, store: str, index: Sequence[_Blob], barred: set[str]) -> Iterator[_Known]:
+def _older_keys(receipts: Sequence[Receipt]) -> dict[str, int]:
+    """For each document in ``receipts``, the size of the log that a key of it must not be older than."""
+    sizes = {receipt.document: receipt.leaf_index + 1 for receipt in receipts}
+    return sizes | {receipt.document: len(receipts) + 1 for receipt in receipts if not receipt.sentences}
+
+
+def _read_all(folder: Path, store: str, index: Sequence[_Blob], receipts: Sequence[Receipt]) -> Iterator[_Known]:
     """Decrypt every document once, before anything is written; yields what is to be remembered of each."""
+    barred = {receipt.document for receipt in receipts if not receipt.sentences}
+    taken: dict[str, list[Receipt]] = {}
+    for receipt in receipts:
+        taken.setdefault(receipt.document, []).append(receipt)
     for blob in index:
         stored = _read(folder, store, blob)
         is_out = stored.facts.id in barred
-        marks = Marks.of(stored.pieces.text.tobytes().decode("utf-8")) if is_out else None
-        yield _Known(blob, stored.facts, len(stored.pieces.tokens), stored.n_sentences, marks)
+        ranges = [pair for receipt in taken.get(stored.facts.id, ()) for pair in receipt.sentences]
+        removed = () if is_out else merged(ranges)
+        left = stored.pieces.redacted(removed)
+        n_kept = int(left.is_kept.sum())
+        yield _Known(blob, stored.facts, n_kept, left.n_entries, stored.n_sentences, removed, is_out)
 
 
 def _read(folder: Path, store: str, blob: _Blob) -> StoredPieces:
@@ -287,6 +302,7 @@ def _write(
     ring: Keyring,
     records: dict[str, list[dict[str, Any]]],
     receipts: Sequence[Receipt],
+    bars: Mapping[int, str],
     known: Sequence[_Known],
 ) -> None:
     """Everything of a store, its manifest last."""
@@ -295,16 +311,18 @@ def _write(
         shutil.copyfile(folder / name, temporary / name)
     ring.copy_to(temporary / backup_keys.FILE_NAME)
     mine = Keyring(temporary / backup_keys.FILE_NAME, backup.store)
-    mine.destroy([receipt.document for receipt in receipts], len(receipts))
+    mine.destroy(_older_keys(receipts), len(receipts))
     backup_keys.remember_copy(temporary, ring.path)
     write_key(temporary / SIGNING_KEY, ring.signing_key())
     write_manifest(temporary, manifest, ring.signing_key())
-    live = [document for document in known if document.marks is None]
+    live = [document for document in known if not document.is_out]
     space = read_space(temporary, manifest.codec, manifest.is_projected)
     written: list[tuple[WrittenSegment, list[_Known]]] = []
     first = records["state"][0]["next_segment"]
     for a, b in cut([document.n_positions for document in live], manifest.max_segment_positions):
-        sources = [(_Source(str(d.blob.number), _read(folder, backup.store, d.blob)), 0) for d in live[a:b]]
+        sources = [
+            Part(_Source(str(d.blob.number), _read(folder, backup.store, d.blob)), 0, d.removed) for d in live[a:b]
+        ]
         name = f"{first + len(written):08d}"
         segment = copy_segment(
             temporary / SEGMENTS, name, space, manifest.token_type, manifest.passage_settings, sources
@@ -314,7 +332,10 @@ def _write(
     made = Catalog(temporary, lambda: manifest.chain)
     with made.change() as connection:
         epoch = max([backup.epoch, *(receipt.epoch for receipt in receipts)])
-        _fill(connection, records, receipts, known, written, epoch)
+        _fill(connection, records, receipts, bars, known, written, epoch)
+        for receipt in receipts[backup.log_size :]:  # what bars the others is in the tables of the snapshot
+            for marks in marks_in(bars.get(receipt.leaf_index, "")):
+                suppress(connection, marks)
     made.checkpoint()
     made.close()
     Datastore(temporary).close()  # every file is checked, as whoever opens it will
@@ -324,18 +345,22 @@ def _fill(
     connection: Connection,
     records: dict[str, list[dict[str, Any]]],
     receipts: Sequence[Receipt],
+    bars: Mapping[int, str],
     known: Sequence[_Known],
     written: Sequence[tuple[WrittenSegment, list[_Known]]],
     epoch: int,
 ) -> None:
     """Enter in the empty catalog what the snapshot and the log know."""
-    aside = {catalog.documents, catalog.segments, catalog.state, catalog.optouts, catalog.log}
+    aside = {catalog.documents, catalog.segments, catalog.state, catalog.optouts, catalog.removals, catalog.log}
     for table in catalog.tables():
         if table not in aside and records.get(table.name):
             connection.execute(table.insert(), records[table.name])
     connection.execute(update(catalog.state).values(epoch=epoch, next_segment=records["state"][0]["next_segment"]))
     gone = {"state": ERASED, "segment": None, "removed_epoch": epoch + 1, "ordinal": 0, **WIPED}
-    rows = [*records["documents"], *(_row(document) | gone for document in known if document.marks is not None)]
+    for receipt in receipts:  # before the documents, whose rows are made as they are without what went
+        catalog.record_opt_out(connection, receipt, bars.get(receipt.leaf_index, ""))
+    connection.execute(update(catalog.removals).values(is_erased=True))
+    rows = [*records["documents"], *(_row(document) | gone for document in known if document.is_out)]
     hidden = {row["number"] for row in records[HIDDEN]}
     for segment, documents in written:
         record_segment(connection, segment)
@@ -346,17 +371,14 @@ def _fill(
     if rows:
         connection.execute(catalog.documents.insert(), rows)
     mentioned = {row["id"] for row in rows}
-    for receipt in receipts:
-        if receipt.document not in mentioned:
-            nothing = {"id": receipt.document, "digest": receipt.digest, "risk": "", "n_sentences": 0}
-            values = nothing | {"n_positions": receipt.n_entries + 1} | gone
-            connection.execute(catalog.documents.insert().values(**values))
-        catalog.record_opt_out(connection, receipt)
-    for document in known:
-        if document.marks is not None:
-            suppress(connection, document.marks)
+    # Their ids are taken, and so are those of documents that lost passages and cannot be read any longer.
+    for document_id, receipt in {receipt.document: receipt for receipt in receipts}.items():
+        if document_id not in mentioned:
+            nothing = {"id": document_id, "digest": receipt.digest, "risk": "", "n_sentences": 0}
+            numbers = {"n_positions": receipt.n_entries + 1, "n_entries": receipt.n_entries}
+            connection.execute(catalog.documents.insert().values(**nothing | numbers | gone))
 
 
 def _row(document: _Known) -> dict[str, Any]:
-    numbers = {name: getattr(document, name) for name in ("n_positions", "n_sentences")}
+    numbers = {name: getattr(document, name) for name in ("n_positions", "n_entries", "n_sentences")}
     return {**catalog.columns_of(document.facts), **numbers, "number": document.blob.number, "released_epoch": None}

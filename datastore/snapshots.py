@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from datastore.codecs import KeySpace
 from datastore.ngrams import Sequences, summed
+from datastore.overlay import NgramsPart, ngrams_parts
 from datastore.ranking import Question, rank
-from datastore.records import Continuations, Neighbors, Occurrences, Passages
+from datastore.records import Continuations, Neighbors, Occurrences, Passages, TokenRun
+from datastore.redaction import Ranges, merged
 from datastore.segments import Segment
 from datastore.views import LiveMask
 
@@ -30,6 +32,10 @@ class Snapshot:
     masks: list[LiveMask]
     names: dict[tuple[str, int], str] = field(default_factory=dict)
     """(segment, ordinal) -> document id, filled as asked."""
+    holes: list[dict[int, Ranges]] = field(default_factory=list)
+    """For each segment, by ordinal: the removed sentences of documents that stay, whose bytes the files still hold."""
+    ngrams: list[list[NgramsPart]] = field(default_factory=list)
+    """For each segment: what holds its n-grams."""
     _counted: tuple[list[int], int] = field(default_factory=lambda: ([], 0))
     """Versions of the masks and what was counted under them."""
 
@@ -41,6 +47,27 @@ class Snapshot:
             n = sum(segment.n_live(mask) for segment, mask in zip(self.segments, self.masks, strict=True))
             self._counted = (versions, n)
         return n
+
+    def take_out(
+        self, documents: list[tuple[str, int]], passages: list[tuple[str, int, tuple[int, int]]]
+    ) -> "Snapshot":
+        """This snapshot without ``documents`` (segment, ordinal) and ``passages`` (the same, and a range)."""
+        self.holes = [dict(found) for found in self.holes] or [{} for _ in self.segments]
+        touched = set(range(len(self.segments))) if not self.ngrams else set()
+        for name, ordinal in documents:
+            index = self.layout.index(name)
+            touched.add(index)
+            self.masks[index].clear(*self.segments[index].span(ordinal))
+        for name, ordinal, removed in passages:
+            index = self.layout.index(name)
+            touched.add(index)
+            holes = self.holes[index]
+            holes[ordinal] = merged([*holes.get(ordinal, ()), removed])
+            self.segments[index].hide(ordinal, holes[ordinal], self.masks[index])
+        self.ngrams = list(self.ngrams) or [[] for _ in self.segments]
+        for i in touched:
+            self.ngrams[i] = ngrams_parts(self.segments[i], self.starts[i], self.masks[i], self.holes[i])
+        return self
 
 
 def search(snapshot: Snapshot, space: KeySpace, queries: NDArray[np.float32], k: int, n_probe: int) -> Neighbors:
@@ -83,7 +110,7 @@ def _search_segment(
 
 def continuations(snapshot: Snapshot, contexts: Sequences, limits: NDArray[np.int64]) -> Continuations:
     """As ``Datastore.continuations``: lengths are the longest of all segments, counts add up."""
-    parts = [(segment.ngrams, mask) for segment, mask in zip(snapshot.segments, snapshot.masks, strict=True)]
+    parts = [(part.view, part.live) for parts in snapshot.ngrams for part in parts]
     longest = [view.longest(contexts, mask) for view, mask in parts]
     lengths = np.minimum(np.max([np.zeros_like(contexts.lengths), *longest], axis=0)[:, None], limits)
     suffixes = contexts.last(lengths)
@@ -104,11 +131,11 @@ def occurrences(snapshot: Snapshot, sequence: Sequences, n: int) -> Occurrences:
     """As ``Datastore.occurrences``."""
     count = 0
     entries = [np.empty(0, np.int64)]
-    for segment, start, mask in zip(snapshot.segments, snapshot.starts, snapshot.masks, strict=True):
-        first, last = segment.ngrams.ranges(sequence)
-        count += int(segment.ngrams.counts(first, last, mask)[0])
-        entries.append(start + segment.ngrams.positions(int(first[0]), int(last[0]), mask, n))
-    return Occurrences(count, np.concatenate(entries)[:n], snapshot.epoch)
+    for part in (part for parts in snapshot.ngrams for part in parts):
+        first, last = part.view.ranges(sequence)
+        count += int(part.view.counts(first, last, part.live)[0])
+        entries.append(part.named(part.view.positions(int(first[0]), int(last[0]), part.live, n)))
+    return Occurrences(count, np.sort(np.concatenate(entries))[:n], snapshot.epoch)
 
 
 def passages(snapshot: Snapshot, question: Question, name: Callable[[str, int], str]) -> Passages:
@@ -118,7 +145,7 @@ def passages(snapshot: Snapshot, question: Question, name: Callable[[str, int], 
     starts = np.cumsum([0, *(view.n_passages for view in views)])
     indices = np.searchsorted(starts, numbers, side="right") - 1
     found = [
-        snapshot.segments[i].passage(n)
+        snapshot.segments[i].passage(n, snapshot.holes[i])
         for i, n in zip(indices.tolist(), (numbers - starts[indices]).tolist(), strict=True)
     ]
     return Passages(
@@ -129,3 +156,16 @@ def passages(snapshot: Snapshot, question: Question, name: Callable[[str, int], 
         scores,
         snapshot.epoch,
     )
+
+
+def longest_run(snapshot: Snapshot, tokens: NDArray[np.int64], n: int) -> TokenRun:
+    """As ``Datastore.longest_run``: every prefix is asked for its longest suffix."""
+    ends = np.arange(1, len(tokens) + 1)
+    prefixes = Sequences(np.append(tokens, 0), ends, ends)
+    lengths = np.zeros(len(tokens), dtype=np.int64)
+    for part in (part for parts in snapshot.ngrams for part in parts):
+        lengths = np.maximum(lengths, part.view.longest(prefixes, part.live))
+    stop = int(lengths.argmax()) + 1 if lengths.any() else 0
+    start = stop - int(lengths[stop - 1]) if stop else 0
+    found = occurrences(snapshot, Sequences.of([tokens[start:stop]]), n)
+    return TokenRun(start, stop, found.count, found.entries, snapshot.epoch)

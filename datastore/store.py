@@ -37,11 +37,22 @@ from datastore.passages import PassageSettings
 from datastore.ranking import Question, Scorer
 from datastore.readers import Readers, Step
 from datastore.receipts import Receipt
-from datastore.records import Continuations, Neighbors, Occurrences, Passages, Place, StoredDocument, is_text
+from datastore.records import (
+    Continuations,
+    LiveText,
+    Neighbors,
+    Occurrences,
+    Passages,
+    Place,
+    StoredDocument,
+    TokenRun,
+    is_text,
+)
+from datastore.redaction import Ranges, lies_in
 from datastore.segments import Segment
 from datastore.signing import load_key
-from datastore.snapshots import Snapshot, continuations, occurrences, passages, search
-from datastore.suppression import Marks
+from datastore.snapshots import Snapshot, continuations, longest_run, occurrences, passages, search
+from datastore.suppression import Marks, marks_in, packed
 from datastore.suppression import suppress as bar_text
 from datastore.views import LiveMask
 
@@ -114,7 +125,7 @@ class Datastore:
     def n_entries(self) -> int:
         """Entries that may be served now."""
         with self.catalog.read() as connection:
-            query = select(func.coalesce(func.sum(catalog.documents.c.n_positions - 1), 0))
+            query = select(func.coalesce(func.sum(catalog.documents.c.n_entries), 0))
             return int(connection.execute(query.where(catalog.documents.c.state == LIVE)).scalar_one())
 
     def step(self) -> Step:
@@ -202,17 +213,27 @@ class Datastore:
             first, after = segment.first_passage(ordinal), segment.first_passage(ordinal + 1)
             if not 0 <= number < after - first:
                 raise UnknownDocument(f"document {document!r} has {after - first} passages; got index {number}")
-            passage = segment.passage(first + number)
-            if not mask.flags[slice(*passage.entries)].all():
+            if not segment.passages.living(mask).flags[first + number]:
                 raise UnknownDocument(f"passage {number} of document {document!r} is not served by this store")
-            return segment.text(ordinal)[slice(*passage.characters)]
+            return segment.text(ordinal)[slice(*segment.passage(first + number).characters)]
 
         return self._answer(answer)
+
+    def longest_run(self, tokens: NDArray[np.integer] | Sequence[int], n: int = 100) -> TokenRun:
+        """The longest run of ``tokens`` in live documents, the first of equals, and the first ``n`` entries it ends at.
+
+        Raises:
+            BadArrays: there are no tokens, or some are negative.
+        """
+        sequence = Sequences.of([tokens])
+        if sequence.lengths[0] == 0:
+            raise BadArrays("longest_run takes at least one token")
+        return self._answer(lambda snapshot: longest_run(snapshot, sequence.tokens[:-1], n))
 
     def locate(self, entries: Sequence[int] | NDArray[np.int64], epoch: int) -> list[Place] | None:
         """The document and sentence of each of ``entries``, which a search of ``epoch`` gave.
 
-        None where the store has changed since: search again.
+        None where the store has changed since, or one of them is not served: search again.
         """
         snapshot = self._current()
         if snapshot.epoch != epoch:
@@ -249,6 +270,10 @@ class Datastore:
         def answer(snapshot: Snapshot) -> str:
             segment, ordinal = self._find_live(snapshot, document)
             rows = segment.sentences(ordinal)
+            with self.catalog.read() as connection:
+                removed = catalog.removed_sentences(connection, document)
+            if lies_in(np.array([sentence]), removed)[0]:
+                raise UnknownDocument(f"sentence {sentence} of document {document!r} was taken out of this store")
             if not 0 <= sentence < len(rows):
                 raise UnknownDocument(f"document {document!r} has {len(rows)} sentences; got index {sentence}")
             return segment.text(ordinal)[rows[sentence, 1] : rows[sentence, 2]]
@@ -258,8 +283,31 @@ class Datastore:
     def stored_text(self, document: str) -> str | None:
         """The text of a document, removed ones too; None where its bytes are erased or never were here.
 
-        For opting out and for finding copies, not for serving.
+        For opting out, not for serving: sentences that were taken out are in it until compaction.
         """
+        return self._of_stored(document, lambda segment, ordinal: segment.text(ordinal))
+
+    def stored_sentences(self, document: str, ranges: Ranges) -> list[str]:
+        """The text of each of ``ranges`` of sentences of a document, as ``stored_text`` has it."""
+        return self._of_stored(document, lambda segment, ordinal: segment.raw(ordinal).sentence_texts(ranges)) or []
+
+    def live_text(self, document: str) -> LiveText | None:
+        """What may be served of the text of ``document``; None where it is not live."""
+
+        def answer(snapshot: Snapshot) -> LiveText | None:
+            with self.catalog.read() as connection:
+                row = _row_of(connection, document)
+                removed = catalog.removed_sentences(connection, document)
+            if row is None or row.state != LIVE:
+                return None
+            segment = snapshot.segments[_index_of(snapshot, row.segment)]
+            spans = segment.sentences(row.ordinal)[:, 1:]
+            return LiveText(segment.text(row.ordinal), spans, lies_in(np.arange(len(spans)), removed))
+
+        return self._answer(answer)
+
+    def _of_stored(self, document: str, question: Callable[[Segment, int], Answer]) -> Answer | None:
+        """What ``question`` says of the segment and ordinal of a document; None where no segment has it."""
         while True:
             snapshot = self._current()
             with self.catalog.read() as connection:
@@ -267,10 +315,13 @@ class Datastore:
             if row is None or row.segment is None:
                 return None
             with suppress(_LayoutMoved):
-                return snapshot.segments[_index_of(snapshot, row.segment)].text(row.ordinal)
+                return question(snapshot.segments[_index_of(snapshot, row.segment)], row.ordinal)
 
-    def live_entries(self, document: str) -> int:
-        """How many entries of ``document`` a search could return now. Raises UnknownDocument if it never was here."""
+    def live_entries(self, document: str, sentences: Ranges | None = None) -> int:
+        """How many entries of ``document`` a search could return now, or of some of its sentences.
+
+        An entry belongs to the sentences of its key and of its value. Raises UnknownDocument if it never was here.
+        """
         self.document(document)
 
         def answer(snapshot: Snapshot) -> int:
@@ -279,8 +330,11 @@ class Datastore:
             if row is None or row.segment is None:
                 return 0
             index = _index_of(snapshot, row.segment)
-            start, stop = snapshot.segments[index].span(row.ordinal)
-            return int(snapshot.masks[index].flags[start : stop - 1].sum())  # the end of text has no entry
+            segment = snapshot.segments[index]
+            is_entry = segment.redacted(row.ordinal).is_entry
+            if sentences is not None:
+                is_entry = is_entry & ~segment.redacted(row.ordinal, sentences).is_entry
+            return int((is_entry & snapshot.masks[index].flags[slice(*segment.span(row.ordinal))]).sum())
 
         return self._answer(answer)
 
@@ -328,9 +382,10 @@ class Datastore:
                 if old is not None and is_any_released_since(connection, old.epoch):
                     is_same_layout = False  # masks only lose entries, and one that was hidden came back
                 since = old.epoch if old is not None and is_same_layout else 0
-                gone = _removed_since(connection, since)
+                gone, holes = _removed_since(connection, since), _holes_since(connection, since)
             if old is not None and is_same_layout:
                 fresh = Snapshot(epoch, old.layout, old.segments, old.starts, old.masks, old.names)
+                fresh.holes, fresh.ngrams = old.holes, old.ngrams
             else:
                 opened = {segment.name: segment for segment in old.segments} if old is not None else {}
                 try:
@@ -342,10 +397,13 @@ class Datastore:
                 starts = list(itertools.accumulate((part.n_positions for part in parts), initial=0))[: len(parts)]
                 masks = [LiveMask.all(part.n_positions) for part in parts]
                 fresh = Snapshot(epoch, tuple(row.name for row in listed), parts, starts, masks)
-            for name, ordinal in gone:
-                index = fresh.layout.index(name)
-                fresh.masks[index].clear(*fresh.segments[index].span(ordinal))
-            return fresh
+            return fresh.take_out(gone, holes)
+
+    def segment(self, name: str) -> Segment:
+        """The segment ``name``, as it is open already or opened now."""
+        _, snapshot = self._known
+        opened = {} if snapshot is None else {segment.name: segment for segment in snapshot.segments}
+        return opened.get(name) or self.open_segment(name)
 
     def open_segment(self, name: str) -> Segment:
         """The segment ``name``, checked against its checksums. Raises CorruptDatastore."""
@@ -353,13 +411,20 @@ class Datastore:
             query = select(catalog.segments.c.sha256).where(catalog.segments.c.name == name)
             return self._open(name, connection.execute(query).scalar_one())
 
-    def _bar(self, connection: Connection, receipt: Receipt) -> None:
-        """Keep the text of ``receipt`` from coming back, where a segment has it: a catalog that forgot the opt-out does
-        not know its fingerprints either, and compaction takes the text away.
+    def _bar(self, connection: Connection, receipt: Receipt, bars: str) -> str:
+        """Keep the text of ``receipt`` from coming back, by ``bars`` or where a segment has it; returns what barred it.
+
+        A catalog that forgot the opt-out does not know its fingerprints either, and compaction takes the text away.
         """
+        marks = marks_in(bars)
         row = _row_of(connection, receipt.document)
-        if row is not None and row.segment is not None:
-            bar_text(connection, Marks.of(self.open_segment(row.segment).text(row.ordinal)))
+        if not marks and row is not None and row.segment is not None:
+            pieces = self.open_segment(row.segment).raw(row.ordinal)
+            texts = pieces.sentence_texts(receipt.sentences) if receipt.sentences else [pieces.string]
+            marks = [Marks.of(text) for text in texts]
+        for each in marks:
+            bar_text(connection, each)
+        return packed(marks)
 
     def _open(self, name: str, sha256: str) -> Segment:
         return Segment(self.path / SEGMENTS / name, sha256, self.space, self.manifest.passage_dimension)
@@ -376,8 +441,12 @@ class Datastore:
         places: list[Place | None] = [None] * len(entries)
         for index in np.unique(indices).tolist():
             segment, rows = snapshot.segments[index], np.flatnonzero(indices == index)
+            if not snapshot.masks[index].flags[entries[rows] - snapshot.starts[index]].all():
+                raise _LayoutMoved
             found = segment.locate(entries[rows] - snapshot.starts[index])
-            for row, (ordinal, sentence, position) in zip(rows.tolist(), found, strict=True):
+            for row, (ordinal, sentence, stored) in zip(rows.tolist(), found, strict=True):
+                removed = snapshot.holes[index].get(ordinal)
+                position = segment.redacted(ordinal, removed).n_before(stored) if removed else stored
                 places[row] = Place(self._name(snapshot, segment.name, ordinal), sentence, position)
         return [place for place in places if place is not None]
 
@@ -400,7 +469,7 @@ class Datastore:
 
 
 class _LayoutMoved(Exception):
-    """The catalog names a segment that the snapshot does not have; never leaves this module."""
+    """The catalog names a segment that the snapshot does not have, or an entry went; never leaves this module."""
 
 
 def _index_of(snapshot: Snapshot, segment: str) -> int:
@@ -410,7 +479,7 @@ def _index_of(snapshot: Snapshot, segment: str) -> int:
 
 
 def _stored(row: RowMapping) -> StoredDocument:
-    n_entries = row["n_positions"] - 1 if row["state"] == LIVE else 0
+    n_entries = row["n_entries"] if row["state"] == LIVE else 0
     return StoredDocument(catalog.facts_of(row), row["state"], n_entries, row["n_sentences"])
 
 
@@ -420,6 +489,15 @@ def _removed_since(connection: Connection, epoch: int) -> list[tuple[str, int]]:
         catalog.documents.c.state.in_((REMOVED, HIDDEN)), catalog.documents.c.removed_epoch > epoch
     )
     return [(row.segment, row.ordinal) for row in connection.execute(query)]
+
+
+def _holes_since(connection: Connection, epoch: int) -> list[tuple[str, int, tuple[int, int]]]:
+    """(segment, ordinal, range of sentences) that were removed after ``epoch`` and whose bytes are still there."""
+    r, d = catalog.removals.c, catalog.documents.c
+    query = select(d.segment, d.ordinal, r.first, r.last).select_from(catalog.removals)
+    query = query.join(catalog.documents, d.id == r.document)
+    wanted = query.where(~r.is_erased, r.removed_epoch > epoch, d.segment.is_not(None)).order_by(r.number)
+    return [(row.segment, row.ordinal, (row.first, row.last)) for row in connection.execute(wanted)]
 
 
 def _row_of(connection: Connection, document: str) -> Any:

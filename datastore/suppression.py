@@ -1,9 +1,9 @@
 """Standing suppressions: what was opted out does not come back, under another id or in another dress.
 
 The transaction that accepts an opt-out stores the fingerprints of the text (``fingerprints`` says what they
-reveal); ``barred`` asks them. A text is refused where its words are those of a removed one, or where half of it is
-in removed texts, or half of a removed text is in it; from a fifth on it is quarantined: not added either, and listed
-for a reviewer. Works on open connections; texts reach it whole, and it stores none.
+reveal), and the journal repeats them; ``barred`` asks them. A text is refused where its words are those of a removed
+one, or where half of it is in removed texts, or half of a removed text is in it; from a fifth on it is quarantined: not
+added either, and listed for a reviewer. Works on open connections; texts reach it whole, and it stores none.
 
 Not known again: fewer than 8 words of a longer text; a removed text of less than about 15 words inside a larger one;
 a paraphrase. One bar covers each removed text alone, the
@@ -11,6 +11,7 @@ other all of them together, so a text stitched from many removed ones is refused
 """
 
 import hashlib
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -54,6 +55,17 @@ class Marks:
     def of(cls, text: str) -> "Marks":
         """The marks of ``text``."""
         return cls(fingerprints.normalized_digest(text), fingerprints.fingerprints(text))
+
+
+def packed(marks: Iterable[Marks]) -> str:
+    """Marks as one string, for the journal."""
+    return " ".join(f"{m.digest}:{b64encode(m.fingerprints.astype('<i8').tobytes()).decode()}" for m in marks)
+
+
+def marks_in(bars: str) -> list[Marks]:
+    """What ``packed`` was given."""
+    pairs = [each.split(":") for each in bars.split()]
+    return [Marks(digest, np.frombuffer(b64decode(code), "<i8").astype(np.int64)) for digest, code in pairs]
 
 
 def suppress(connection: Connection, marks: Marks) -> None:
@@ -104,9 +116,10 @@ def reason(connection: Connection, facts: DocumentFacts, marks: Marks, since: in
 def _opted_out(connection: Connection, facts: DocumentFacts) -> str | None:
     """Why ``facts`` may not enter, if its id or digest was opted out."""
     optouts = catalog.optouts.c
-    if connection.execute(select(optouts.number).where(optouts.document == facts.id)).first():
+    is_whole = optouts.sentences == ""
+    if connection.execute(select(optouts.number).where(optouts.document == facts.id, is_whole)).first():
         return "a document of this id was opted out; an owner who returns submits it under a new id"
-    same = select(optouts.number).where(optouts.digest == facts.digest, optouts.digest != _NOTHING)
+    same = select(optouts.number).where(optouts.digest == facts.digest, optouts.digest != _NOTHING, is_whole)
     if connection.execute(same).first():
         return "this text was opted out"
     return None

@@ -17,11 +17,19 @@ class LiveMask:
     def __init__(self, live: NDArray[np.bool_]) -> None:
         self.flags = live
         self.bits: NDArray[np.uint8] = np.packbits(live, bitorder="little")
+        self.tokens: NDArray[np.bool_] = live.copy()
+        """Which positions' own tokens may be shown. The entry before a removed sentence is out of service, since its
+        value is in there; its token is not."""
         self.version = 0
         """Grows with every change, once the change is made."""
 
     def clear(self, start: int, stop: int) -> None:
-        """Take the entries ``[start, stop)`` out of service; there is no way back."""
+        """Take the entries ``[start, stop)`` and their tokens out of service; there is no way back."""
+        self.tokens[start:stop] = False
+        self.clear_entries(start, stop)
+
+    def clear_entries(self, start: int, stop: int) -> None:
+        """Take the entries ``[start, stop)`` out of service, though not their tokens."""
         self.flags[start:stop] = False
         first, last = start // 8 * 8, -(-stop // 8) * 8
         self.bits[first // 8 : last // 8] = np.packbits(self.flags[first:last], bitorder="little")

@@ -35,9 +35,9 @@ from datastore.files import (
 )
 from datastore.manifest import Manifest, write_manifest
 from datastore.optout import recover
-from datastore.passages import PassageSettings, cut_passages, first_tokens, vector_codes
+from datastore.passages import PassageSettings, codes_of
 from datastore.records import DocumentFacts, EncodedDocument
-from datastore.segments import Segment, WrittenSegment, copy_segment, write_segment
+from datastore.segments import Part, Segment, WrittenSegment, copy_segment, write_segment
 from datastore.signing import create_key, public_hex
 from datastore.store import SEGMENTS, Datastore
 from datastore.suppression import Marks, last_suppression, reason
@@ -181,7 +181,10 @@ def add(store: Datastore, documents: Iterable[EncodedDocument]) -> Added:
                 batch,
             )
             written.append(
-                (segment, [_Row(d.facts, marks.pop(d.facts.id), len(d.tokens), len(d.sentences)) for d in batch])
+                (
+                    segment,
+                    [_Row(d.facts, marks.pop(d.facts.id), len(d.tokens), len(d.keys), len(d.sentences)) for d in batch],
+                )
             )
         while written:
             with suppress(_Overtaken), store.catalog.change() as connection:
@@ -193,7 +196,7 @@ def add(store: Datastore, documents: Iterable[EncodedDocument]) -> Added:
             refused += late.items()
             written = [kept for each in written if (kept := _without(store, *each, late, next(names)))]
     live = [row for _, batch in written for row in batch]
-    return Added(len(live), sum(row.n_positions - 1 for row in live), tuple(refused))
+    return Added(len(live), sum(row.n_entries for row in live), tuple(refused))
 
 
 @contextmanager
@@ -241,6 +244,7 @@ class _Row:
     facts: DocumentFacts
     marks: Marks
     n_positions: int
+    n_entries: int
     n_sentences: int
 
 
@@ -290,22 +294,7 @@ def _check_arrays(store: Datastore, document: EncodedDocument) -> None:
     largest = np.iinfo(manifest.token_type).max
     if len(document.tokens) and (document.tokens.min() < 0 or document.tokens.max() > largest):
         raise BadArrays(f"document {document.facts.id!r}: token ids must lie from 0 to {largest}")
-    _check_vectors(document, store.passage_settings)
-
-
-def _check_vectors(document: EncodedDocument, settings: PassageSettings) -> None:
-    vectors, whose = document.passage_vectors, f"document {document.facts.id!r}"
-    if not settings.dimension:
-        if vectors is not None:
-            raise BadArrays(f"{whose}: it brings passage vectors, and this store was made to have none; leave them out")
-        return
-    n_passages = len(cut_passages(first_tokens(document), len(document.tokens) - 1, settings.max_tokens))
-    if vectors is None or len(vectors) != n_passages:
-        raise BadArrays(
-            f"{whose}: this store keeps a vector of each passage, made by {settings.encoder_name!r}; expected "
-            f"{n_passages}, got {'none' if vectors is None else len(vectors)}. Encode `passages.passage_texts`."
-        )
-    vector_codes(vectors, settings.dimension, whose)
+    codes_of(document, store.passage_settings)
 
 
 def _batches(documents: Iterable[EncodedDocument], max_positions: int) -> Iterator[list[EncodedDocument]]:
@@ -346,7 +335,7 @@ def _without(
     fresh = None
     if kept:
         opened = Segment(folder, segment.sha256, store.space, store.manifest.passage_dimension)
-        parts = [(opened, ordinal) for ordinal in kept]
+        parts = [Part(opened, ordinal) for ordinal in kept]
         fresh = copy_segment(folders, spare, store.space, store.manifest.token_type, store.passage_settings, parts)
     shutil.rmtree(folder)
     if fresh is None:
@@ -369,6 +358,7 @@ def _publish(connection: Connection, written: Sequence[tuple[WrittenSegment, lis
                     segment=segment.name,
                     ordinal=ordinal,
                     n_positions=row.n_positions,
+                    n_entries=row.n_entries,
                     n_sentences=row.n_sentences,
                 )
             )

@@ -33,7 +33,7 @@ import numpy as np
 
 from datastore.fingerprints import hashes, words
 from datastore.optout import opt_out
-from datastore.passages import PassageSettings, cut_passages, first_tokens, index_passages, passage_texts
+from datastore.passages import PassageSettings, cut_passages, first_tokens, index_passages, passage_texts, ranges_of
 from datastore.ranking import K1, B
 from datastore.records import DocumentFacts, EncodedDocument
 from datastore.store import Datastore
@@ -62,9 +62,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         store = make_store(Path(folder) / "store", documents, options.dimension)
         result["segments"] = len(list((store.path / "segments").iterdir()))
-        rows = [(0, len(d.keys), np.column_stack([first_tokens(d), d.sentences]), d.text) for d in documents]
+        rows = [
+            (0, len(d.keys), np.column_stack([first_tokens(d), d.sentences]), ranges_of(d, MAX_TOKENS), d.text)
+            for d in documents
+        ]
         n_words = sum(bag.words.total() for bag in bags)
-        result["index_us_per_word"] = round(1e6 * seconds(lambda: index_passages(rows, MAX_TOKENS)) / n_words, 2)
+        result["index_us_per_word"] = round(1e6 * seconds(lambda: index_passages(rows)) / n_words, 2)
         is_right = check(store, bags, questions, options.k)
 
         by_words = [seconds(lambda q=q: store.passages(q, options.k)) for q in questions]

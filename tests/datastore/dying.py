@@ -29,6 +29,7 @@ from datastore.compaction import compact
 from datastore.errors import DatastoreError
 from datastore.optout import opt_out
 from datastore.ownership import Possession
+from datastore.passage_optout import remove_passages
 from datastore.records import DocumentFacts
 from datastore.request_states import State
 from datastore.restore import restore
@@ -37,7 +38,17 @@ from datastore.store import Datastore
 
 TOUCHING = set("fsync rename replace unlink rmdir mkdir open write writelines tofile execute commit flock".split())
 
-STORY = [("opt_out", 3), ("opt_out", 0), ("add", 6), ("opt_out", 7), ("compact", 0), ("opt_out", 1), ("compact", 0)]
+STORY = [
+    ("opt_out", 3),
+    ("opt_out", 0),
+    ("remove_passages", 4),
+    ("add", 6),
+    ("opt_out", 7),
+    ("compact", 0),
+    ("opt_out", 1),
+    ("compact", 0),
+]
+PASSAGES = ((2, 5), (7, 8))
 """Changes to a store of documents 0 to 5, one after the other, each told once it is acknowledged."""
 
 _spec = importlib.util.spec_from_file_location("lattice", Path(__file__).parents[1] / "conftest.py")
@@ -70,6 +81,8 @@ def act(action: str, path: Path, begin, say) -> None:
         writer.add(store, documents(6, 10))
     elif action == "opt_out":
         say(opt_out(store, "doc-3", now=lattice.NOON).to_json())
+    elif action == "remove_passages":
+        say(remove_passages(store, "doc-3", PASSAGES, now=lattice.NOON).to_json())
     elif action == "compact":
         compact(store)
     elif action == "snapshot":
@@ -93,6 +106,8 @@ def act(action: str, path: Path, begin, say) -> None:
 def change(store: Datastore, what: str, number: int):
     if what == "opt_out":
         return opt_out(store, f"doc-{number}", now=lattice.NOON)
+    if what == "remove_passages":
+        return remove_passages(store, f"doc-{number}", PASSAGES, now=lattice.NOON)
     return writer.add(store, documents(number, 10)) and None if what == "add" else compact(store) and None
 
 

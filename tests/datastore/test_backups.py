@@ -12,12 +12,14 @@ import pytest
 from datastore import backup_keys, requests
 from datastore.backups import DOCUMENTS, INDEX, take_snapshot
 from datastore.compaction import compact
-from datastore.errors import CorruptDatastore, DatastoreError, VerificationFailed
+from datastore.errors import CorruptDatastore, DatastoreError, DuplicateDocument, VerificationFailed
 from datastore.keyring import DOCUMENT, Keyring
 from datastore.optout import opt_out
 from datastore.ownership import Possession
+from datastore.passage_optout import remove_passages
 from datastore.public_log import signed_head
 from datastore.records import EncodedDocument
+from datastore.redaction import without_sentences
 from datastore.request_states import State
 from datastore.restore import restore
 from datastore.rotation import rotate_key
@@ -210,9 +212,112 @@ def test_an_opt_out_since_the_snapshot_stays_out_in_every_order(backed, make_sto
                 assert barred(done.store, titled[i].facts, titled[i].text)
                 assert backup_keys.n_keys(done.store.path, store.id, f"secret-id-{i}") == 0
             other_dress = dataclasses.replace(titled[5].facts, id="other", digest="e" * 64)
-            if not is_erased:
-                assert barred(done.store, other_dress, titled[5].text.upper()), "its fingerprints are barred too"
+            assert barred(done.store, other_dress, titled[5].text.upper()), "its fingerprints are barred too"
             assert (done.store.path / "journal.jsonl").read_bytes() == journal.read_bytes()
+
+
+PASSAGES = ((2, 5), (7, 8))
+
+
+def taken(document: EncodedDocument) -> list[str]:
+    """The texts of ``PASSAGES``."""
+    return [document.text[slice(*document.sentences[[a, b - 1], [0, 1]])] for a, b in PASSAGES]
+
+
+def test_passages_taken_out_since_the_snapshot_stay_out_in_every_order(
+    backed, make_store, titled, answers, tmp_path, now
+):
+    """Taken out of one document before it and of another after it, and erased or not when the store was lost."""
+    store, _, keys = backed
+    receipts = [remove_passages(store, "secret-id-4", PASSAGES, now=now)]
+    take_snapshot(store, tmp_path / "later", now=now)
+    receipts.append(remove_passages(store, "secret-id-6", PASSAGES, now=now))
+    left = [without_sentences(d, PASSAGES) if d.facts.id[-1] in "46" else d for d in titled]
+    for is_erased in (False, True):
+        if is_erased:
+            compact(store)
+        for name in ("snapshot", "later"):
+            copy = tmp_path / f"keys-{name}-{is_erased}"
+            shutil.copy(keys, copy)
+            journal = store.path / "journal.jsonl"
+            done = restore(tmp_path / name, tmp_path / f"{name}-{is_erased}", keys=copy, journal=journal)
+            # A document goes with the key that had encrypted the passage too; the later snapshot has another key.
+            lost = ({"snapshot": "46", "later": "6"} if is_erased else {}).get(name, "")
+            never = make_store([d for d in left if d.facts.id[-1] not in lost])
+            assert (answers(done.store), segment_bytes(done.store)) == (answers(never), segment_bytes(never))
+            assert (done.store.n_entries, done.n_documents) == (never.n_entries, 10 - len(lost))
+            assert (done.opted_out, done.n_without_key) == ((), len(lost))
+            for receipt, i in zip(receipts, (4, 6), strict=True):
+                verify(done.store, receipt)
+                for text in taken(titled[i]):
+                    assert holders(done.store.path, text.encode()) == []
+                facts = dataclasses.replace(titled[i].facts, id="alone", digest="e" * 64)
+                assert all(barred(done.store, facts, text.upper()) for text in taken(titled[i]))
+                if str(i) not in lost:
+                    assert remove_passages(done.store, f"secret-id-{i}", PASSAGES, now=now) == receipt
+            for i in lost:
+                with pytest.raises(DuplicateDocument):
+                    add(done.store, [dataclasses.replace(titled[0], facts=titled[int(i)].facts)])
+            assert (done.store.path / "journal.jsonl").read_bytes() == journal.read_bytes()
+            compact(done.store)
+            assert segment_bytes(done.store) == segment_bytes(never)
+
+
+def test_compaction_destroys_the_keys_that_had_encrypted_a_passage_and_no_others(backed, titled, tmp_path, now):
+    store, _, keys = backed
+    old, other = (secret_of(keys, store, f"secret-id-{i}") for i in (4, 5))
+    remove_passages(store, "secret-id-4", PASSAGES, now=now)
+    take_snapshot(store, tmp_path / "later", now=now)
+    ring = Keyring(keys, store.id)
+    n_before = len(ring.by_name())
+    assert ring.n_keys("secret-id-4") == 2, "the control: the passage is not encrypted with the key that it had before"
+    assert holders(store.path, old) and holders(keys.parent, old)
+    for _ in range(2):
+        assert compact(store).unreached == ()
+        assert holders(store.path, old) == holders(keys.parent, old) == []
+        assert holders(store.path, other) and holders(keys.parent, other)
+        assert Keyring(keys, store.id).n_keys("secret-id-4") == 1
+    take_snapshot(store, tmp_path / "last", now=now)
+    assert len(Keyring(keys, store.id).by_name()) == n_before, "the new key goes on"
+    done = restore(tmp_path / "last", tmp_path / "restored", keys=keys, journal=store.path / "journal.jsonl")
+    assert done.store.stored_text("secret-id-4") == without_sentences(titled[4], PASSAGES).text
+
+
+def test_a_document_that_lost_passages_and_was_opted_out_then_is_out_and_all_its_keys_go(
+    backed, make_store, titled, answers, tmp_path, now
+):
+    store, snapshot, keys = backed
+    remove_passages(store, "secret-id-4", PASSAGES, now=now)
+    take_snapshot(store, tmp_path / "later", now=now)
+    opt_out(store, "secret-id-4", now=now)
+    journal = shutil.copy(store.path / "journal.jsonl", tmp_path / "journal")
+    never = make_store(titled[:4] + titled[5:])
+    for folder in (snapshot, tmp_path / "later"):
+        copy = shutil.copy(keys, tmp_path / f"keys-{folder.name}")
+        done = restore(folder, tmp_path / f"from-{folder.name}", keys=copy, journal=journal)
+        assert (done.opted_out, answers(done.store)) == (("secret-id-4",), answers(never))
+        assert backup_keys.n_keys(done.store.path, store.id, "secret-id-4") == 0
+    compact(store)
+    assert backup_keys.n_keys(store.path, store.id, "secret-id-4") == 0
+
+
+def test_a_hidden_document_that_lost_passages_comes_back_without_them(make_store, titled, answers, tmp_path, now):
+    store = make_store(titled)
+    asked = requests.open_request(store, titled[4].facts.id, key="k", now=now)
+    requests.prove(store, asked.id, Possession(titled[4].text), now=now, requester="someone")
+    receipt = remove_passages(store, titled[4].facts.id, PASSAGES, now=now)
+    verify(store, receipt)
+    without = answers(make_store(titled[:4] + titled[5:]))
+    assert answers(store) == without
+    take_snapshot(store, tmp_path / "snapshot", now=now, keys_copy=tmp_path / "keys")
+    journal = store.path / "journal.jsonl"
+    restored = restore(tmp_path / "snapshot", tmp_path / "restored", keys=tmp_path / "keys", journal=journal).store
+    compact(compacted := Datastore.open(shutil.copytree(store.path, tmp_path / "compacted")))
+    never = make_store([*titled[:4], without_sentences(titled[4], PASSAGES), *titled[5:]])
+    for handle in (store, compacted, restored):
+        assert answers(handle) == without
+        requests.decide(handle, asked.id, State.REJECTED, now=now)
+        assert (answers(handle), handle.n_entries) == (answers(never), never.n_entries)
 
 
 def test_a_log_that_is_too_short_is_refused(backed, tmp_path, now):
@@ -360,7 +465,7 @@ def test_a_torn_record_at_the_end_of_the_keys_is_ignored_and_written_over(backed
         path.write_bytes(whole + torn)
         ring = Keyring(path, store.id)
         assert ring.by_name() == Keyring(shutil.copy(path, tmp_path / "copy"), store.id).by_name()
-        ring.keys_for(["another"])
+        ring.keys_for({"another": 0}, 0)
         assert len(path.read_bytes()) == len(whole) + 128
         assert Keyring(path, store.id).n_keys("another") == 1
 

@@ -84,13 +84,13 @@ def test_an_opt_out_its_receipt_its_verification_and_its_erasure(silo, path, doc
     status, out, _ = silo("datastore", "verify", receipt)
     assert (status, out) == (0, "verified: the receipt's signature and commitment are valid\n")
     status, out, _ = silo("datastore", "verify", receipt, "--store", path, "--text", text)
-    assert (status, len(out.splitlines())) == (0, 4)
+    assert (status, len(out.splitlines())) == (0, 7)
     assert "verified: its bytes are still in the files, out of service" in out
 
     status, out, _ = silo("datastore", "compact", path)
     assert (status, out) == (0, "erased 1 documents; 2 segments before, 1 after\n")
     status, out, _ = silo("datastore", "verify", receipt, "--store", path, "--text", text)
-    assert (status, len(out.splitlines())) == (0, 5)
+    assert (status, len(out.splitlines())) == (0, 8)
     assert "verified: no file of the store holds 48 bytes in a row of the text" in out
     assert silo("datastore", "compact", path)[1] == "erased 0 documents; 1 segments before, 1 after\n"
 
@@ -311,3 +311,87 @@ def test_recover_carries_out_what_was_accepted_before_a_crash(silo, path, docume
     status, out, _ = silo("datastore", "recover", path)
     assert status == 0 and f"accepted: request {id_} for doc-4" in out
     assert Datastore.open(path).document("doc-4").state == "removed"
+
+
+COPIED = [
+    "The keeper of the northern light counted every ship that passed him for some thirty years. ",
+    "He wrote each of their names into a thick green book, which nobody was ever allowed to see. ",
+]
+AROUND = ["Our town has many stories worth telling to a guest. ", "The ferry leaves at noon. "]
+
+
+def story(name: str, sentences: list[str]):
+    import numpy as np
+
+    from datastore.records import DocumentFacts, EncodedDocument
+
+    ends = np.cumsum([len(sentence) for sentence in sentences])
+    n = 5 * len(sentences)
+    spans = np.stack([ends - [len(sentence) for sentence in sentences], ends], axis=1)
+    marks = np.append(np.repeat(np.arange(len(sentences)), 5), len(sentences) - 1)
+    return EncodedDocument(
+        DocumentFacts(name, digest=f"{len(name):064x}"),
+        "".join(sentences),
+        np.arange(n + 1) % 50,
+        np.zeros((n, 4), np.float16),
+        spans,
+        marks,
+    )
+
+
+def test_copies_of_an_opted_out_text_are_listed_and_taken_out_with_receipts_of_their_own(silo, make_store, tmp_path):
+    store = make_store([story("own", COPIED), story("host", [AROUND[0], *COPIED, AROUND[1]])])
+    store.close()
+    status, out, _ = silo("optout", "own", "--store", store.path, "--receipt", tmp_path / "r.json")
+    assert status == 0
+    assert "copy: host, sentences 1-2 (100%, 34 words in a row)" in out
+    opened = Datastore.open(store.path)
+    assert opened.sentence_text("host", 1) == COPIED[0]  # listed is not taken out
+    status, out, _ = silo("optout", "own", "--store", store.path, "--receipt", tmp_path / "r.json", "--copies")
+    assert status == 0 and "accepted: they are out since" in out
+    receipt = parse_receipt((tmp_path / "r-copy-1.json").read_bytes())
+    check_receipt(receipt)
+    assert (receipt.document, receipt.sentences, receipt.n_entries) == ("host", ((1, 3),), 11)
+    assert [piece for _, piece in opened.live_text("host").pieces()] == AROUND
+    text = tmp_path / "own.txt"
+    text.write_text("".join(COPIED))
+    for _ in range(2):
+        for name in ("r.json", "r-copy-1.json"):
+            assert silo("datastore", "verify", tmp_path / name, "--store", store.path, "--text", text)[0] == 0
+        silo("datastore", "compact", store.path)
+    _, out, _ = silo("datastore", "verify", tmp_path / "r-copy-1.json", "--store", store.path, "--text", text)
+    assert "verified: their bytes are erased" in out and "no file of the store holds 48 bytes" in out
+
+
+def test_single_passages_are_taken_out_by_number(silo, make_store, tmp_path):
+    store = make_store([story("host", [AROUND[0], *COPIED, AROUND[1]])])
+    command = ["datastore", "remove-passages", store.path, "host"]
+    status, out, _ = silo(*command, "--sentences", "1-2", "--sentences", "3")
+    assert status == 0 and out.startswith("accepted: sentences of host are out since")
+    assert parse_receipt(out[out.index("{") :].encode()).sentences == ((1, 4),)
+    for wrong, message in (
+        ("x", "name sentences as 3 or 3-5"),
+        ("2-1", "no range of the 4"),
+        ("9", "no range of the 4"),
+    ):
+        status, _, complaint = silo(*command, "--sentences", wrong)
+        assert status == 2 and message in complaint
+
+
+def test_a_model_is_asked_about_a_text_in_a_store_and_nothing_else(silo, path):
+    status, _, complaint = silo("datastore", "verify", "--store", path, "--model", "any")
+    assert (status, "name both" in complaint) == (2, True)
+
+
+def test_with_a_model_the_probe_is_printed_too(silo, llama, manual, build, tmp_path, now, monkeypatch):
+    page = manual(2, 3, "LicenseRef-test", characters=500)[0]
+    store = build(llama, manual(0, 4, "LicenseRef-test", characters=500))
+    receipt, text = tmp_path / "r.json", tmp_path / "text.txt"
+    receipt.write_text(json.dumps(opt_out(store, page.id, now=now).to_json()))
+    text.write_text(page.text)
+    monkeypatch.setattr("silo.lm.LanguageModel.load", lambda model, device: llama)
+    command = ["datastore", "verify", receipt, "--store", store.path, "--text", text, "--model", "any"]
+    status, out, complaint = silo(*command)
+    assert (status, complaint) == (0, "")
+    probed = [line for line in out.splitlines() if line.startswith("probed: ")]
+    assert len(probed) == 2 and "in a row are live" in probed[0] and "nats" in probed[1]

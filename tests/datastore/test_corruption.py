@@ -74,7 +74,7 @@ def test_every_mutant_of_every_immutable_file_is_refused_before_a_native_reader_
     store.close()
     files = [path for path in sorted(store.path.rglob("*")) if path.parent != store.path or path.name in IMMUTABLE]
     files = [path for path in files if path.is_file()]
-    assert len(files) >= len(IMMUTABLE) + 2 * 11
+    assert len(files) >= len(IMMUTABLE) + 2 * 12
     read_natively.clear()
     Datastore.open(store.path).close()
     assert {path for path in files if path.suffix in (".npy", ".faiss")} <= read_natively, "the control"

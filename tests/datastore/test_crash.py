@@ -20,8 +20,10 @@ from datastore.errors import VerificationFailed
 from datastore.keyring import DOCUMENT, Keyring
 from datastore.optout import given_receipt, opt_out
 from datastore.ownership import Possession
+from datastore.passage_optout import remove_passages
 from datastore.public_log import signed_head
 from datastore.receipts import check_receipt, receipt_from_json
+from datastore.redaction import without_sentences
 from datastore.request_states import State
 from datastore.restore import restore
 from datastore.rotation import rotate_key
@@ -79,28 +81,28 @@ def test_a_kill_during_add_leaves_all_of_it_or_nothing(make_store, documents, an
     assert outcomes == {False, True}
 
 
+def _forgetful(path: Path, template: Path, answers) -> list:
+    """What the store at ``path`` answers when its catalog is replaced by the one from before the opt-out."""
+    copy = path.with_name("forgetful")
+    shutil.copytree(path, copy, ignore=shutil.ignore_patterns(f"{CATALOG}*"))
+    shutil.copy(template / CATALOG, copy)
+    store = Datastore.open(copy)
+    answer = answers(store)
+    store.close()
+    return answer
+
+
 def test_a_kill_during_an_opt_out_leaves_it_in_force_or_not_begun(
     make_store, documents, answers, states, leftovers, deaths, now
 ):
     old, new = make_store(documents), make_store(documents[:3] + documents[4:])
     before, after = answers(old), answers(new)
-
-    def forgetful(path: Path, template: Path) -> list:
-        """What the store at ``path`` answers when its catalog is replaced by the one from before the opt-out."""
-        copy = path.with_name("forgetful")
-        shutil.copytree(path, copy, ignore=shutil.ignore_patterns(f"{CATALOG}*"))
-        shutil.copy(template / CATALOG, copy)
-        store = Datastore.open(copy)
-        answer = answers(store)
-        store.close()
-        return answer
-
     assert old.catalog.checkpoint()
     old.close()
     outcomes = set()
     for case, path, told in deaths("opt_out", old.path):
         if told.get("receipt"):
-            assert forgetful(path, old.path) == after, case
+            assert _forgetful(path, old.path, answers) == after, case
         store = Datastore.open(path)
         answer = answers(store)
         assert answer in (before, after), case
@@ -113,6 +115,33 @@ def test_a_kill_during_an_opt_out_leaves_it_in_force_or_not_begun(
         compact(store)
         assert (answers(store), leftovers(store)) == (after, []), case
         verify(store, receipt, documents[3].text)
+        store.close()
+    assert outcomes == {False, True}
+
+
+def test_a_kill_while_passages_are_taken_out_leaves_them_out_or_in(make_store, documents, answers, deaths, now):
+    gone = [(2, 5), (7, 8)]
+    old = make_store(documents)
+    before, n_entries = answers(old), old.n_entries
+    never = make_store([*documents[:3], without_sentences(documents[3], gone), *documents[4:]])
+    after = answers(never)
+    assert old.catalog.checkpoint()
+    old.close()
+    outcomes = set()
+    for case, path, told in deaths("remove_passages", old.path):
+        if told.get("receipt"):
+            assert _forgetful(path, old.path, answers) == after, case
+        store = Datastore.open(path)
+        is_out = store.n_entries == never.n_entries
+        assert (store.n_entries, answers(store)) == ((never.n_entries, after) if is_out else (n_entries, before)), case
+        assert is_out or not told.get("receipt"), case
+        outcomes.add(is_out)
+        receipt = remove_passages(store, "doc-3", gone, now=now)
+        assert not told.get("receipt") or receipt_from_json(told["receipt"]) == receipt, case
+        assert store.catalog.journal.has(receipt.leaf_index), case
+        compact(store)
+        assert answers(store) == after, case
+        verify(store, receipt, "".join(f"w3{i}. " for i in range(2, 5)))
         store.close()
     assert outcomes == {False, True}
 

@@ -20,9 +20,12 @@ from datastore.files import canonical_json
 from datastore.journal import FILE_NAME as JOURNAL
 from datastore.journal import Journal
 from datastore.optout import Recovered, is_behind, opt_out, recover
+from datastore.passage_optout import remove_passages
 from datastore.public_log import growth_since, signed_head
 from datastore.receipts import Receipt, check_in_log, receipt_from_json
+from datastore.records import DocumentFacts
 from datastore.store import Datastore
+from datastore.suppression import barred
 from datastore.verification import verify
 from datastore.writer import add
 
@@ -30,7 +33,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def lines(folder: Path) -> list[bytes]:
-    return (folder / JOURNAL).read_bytes().splitlines()
+    """Those of receipts."""
+    found = (folder / JOURNAL).read_bytes().splitlines()
+    return [line for line in found if not line.startswith(b'{"bars":')]
 
 
 def written(folder: Path) -> list[Receipt]:
@@ -90,7 +95,9 @@ def test_the_journal_says_nothing_of_title_owner_url_or_text(make_store, documen
     assert b"doc-4" in data, "the control"
     for trace in ("A Title", "example.org", "A Source", "owner of", "LicenseRef", documents[4].text[:12]):
         assert trace.encode() not in data
-    assert set(json.loads(data)) == {field.name for field in dataclasses.fields(Receipt)}
+    bars, receipt = map(json.loads, data.splitlines())
+    assert set(receipt) == {field.name for field in dataclasses.fields(Receipt)}
+    assert set(bars) == {"bars", "leaf", "sha256"}
 
 
 def test_compaction_leaves_the_journal_as_it_is(make_store, documents, now):
@@ -164,6 +171,38 @@ def test_a_forgotten_text_may_not_come_back_under_another_id(rolled_back, docume
     path, receipts = rolled_back
     added = add(Datastore.open(path), [_renamed(documents[5], "again", receipts[1].digest)])
     assert added.refused == (("again", "this text was opted out"),)
+
+
+@pytest.mark.parametrize("has_bars", [True, False])
+def test_a_text_whose_bytes_are_gone_too_is_known_again_by_what_the_journal_has_of_it(
+    make_store, documents, now, keep_catalog, restore_catalog, has_bars
+):
+    store = make_store(documents[:5])
+    older = keep_catalog(store)
+    add(store, documents[5:])
+    opt_out(store, "doc-7", now=now)
+    remove_passages(store, "doc-8", [(2, 12)], now=now)
+    if not has_bars:
+        (store.path / JOURNAL).write_bytes(b"".join(line + b"\n" for line in lines(store.path)))
+    restore_catalog(store.path, older)
+    passage = "".join(documents[8].text[a:b] for a, b in documents[8].sentences[2:12])
+    texts = {"whole": documents[7].text.upper(), "passage": passage.upper(), "other": documents[9].text}
+    opened = Datastore.open(store.path)
+    recover(opened)
+    found = {name: barred(opened, DocumentFacts(name, digest="e" * 64), text) for name, text in texts.items()}
+    assert {name for name, why in found.items() if why} == ({"whole", "passage"} if has_bars else set()), found
+
+
+def test_bars_that_were_edited_are_refused_before_anything_is_written(rolled_back, documents):
+    path, _ = rolled_back
+    whole = (path / JOURNAL).read_bytes()
+    at = whole.rindex(b'{"bars":"') + 12
+    (path / JOURNAL).write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    store = Datastore.open(path)
+    with pytest.raises(CorruptDatastore, match="what bars the text of opt-out 2"):
+        recover(store)
+    (path / JOURNAL).write_bytes(whole)
+    assert recover(store) == Recovered(2, 0)
 
 
 def test_an_opt_out_of_a_document_that_came_after_the_copy_stays_in_force(
@@ -386,7 +425,7 @@ def test_a_writer_may_die(make_store, documents, answers, now, point, outcome, k
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-W", "ignore", "-c", DIES, str(store.path), point]
     assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
-    assert (store.path / JOURNAL).read_bytes().count(b"\n") == n_lines
+    assert (store.path / JOURNAL).read_bytes().count(b"\n") == 2 * n_lines
     for handle in (running, Datastore.open(store.path)):
         assert (handle.live_entries("doc-3") == 0) == is_out
     receipt = opt_out(Datastore.open(store.path), "doc-3", now=now)

@@ -16,6 +16,7 @@ from datastore.compaction import compact
 from datastore.errors import BadArrays, CorruptDatastore, UnknownDocument
 from datastore.fingerprints import hashes, words
 from datastore.optout import opt_out
+from datastore.passage_optout import remove_passages
 from datastore.passages import (
     FILE_NAME,
     POSTINGS,
@@ -24,10 +25,12 @@ from datastore.passages import (
     cut_passages,
     index_passages,
     passage_texts,
+    ranges_of,
     vector_codes,
 )
 from datastore.ranking import K1, RANK_OFFSET, B, bm25, dense, fuse
 from datastore.records import DocumentFacts, EncodedDocument
+from datastore.redaction import without_sentences
 from datastore.store import SEGMENTS, Datastore
 from datastore.views import LiveMask
 from datastore.writer import add
@@ -208,14 +211,63 @@ def view_of(folder: Path, documents: Sequence[EncodedDocument]) -> tuple[Passage
     rows, vectors, start = [], [np.empty((0, E), np.int16)], 0
     for d in documents:
         firsts = np.searchsorted(d.token_sentences, np.arange(len(d.sentences)))
-        rows.append((start, len(d.keys), np.column_stack([firsts, d.sentences]), d.text))
+        ranges = ranges_of(d, MAX_TOKENS)
+        rows.append((start, len(d.keys), np.column_stack([firsts, d.sentences]), ranges, d.text))
         start += len(d.tokens)
         of = [text.strip(" .") for text in passage_texts(d, MAX_TOKENS)]
         vectors.append(vector_codes(unit(of), E, ""))
-    arrays = index_passages(rows, MAX_TOKENS)
+    arrays = index_passages(rows)
     for name, array in (arrays | {"passage-vectors.npy": np.concatenate(vectors)}).items():
         np.save(folder / name, array)
     return PassagesView(folder, start, E), arrays[FILE_NAME]
+
+
+def served(store: Datastore) -> list:
+    """All that the view says of each passage that it finds, and the passage's text."""
+    found = store.passages("a b c d", 300)
+    whole = zip(found.documents, found.numbers, found.sentences.tolist(), found.characters.tolist(), strict=True)
+    return [(name, int(n), *spans, store.passage_text(name, int(n))) for name, n, *spans in whole]
+
+
+GONE = {"doc-3": [(0, 1)], "doc-4": [(2, 4)], "doc-7": [(1, 2), (3, 4)], "doc-8": [(0, 5)], "doc-9": [(5, 6)]}
+
+
+@pytest.mark.parametrize("vectors", [True, False], ids=["vectors", "words"])
+def test_a_passage_that_loses_a_sentence_is_as_if_it_had_never_come(make_store, now, vectors):
+    whole = library(14, vectors=vectors)
+    how = {"passages": VECTORS if vectors else PLAIN, "max_segment_positions": 60}
+    store = make_store(whole[:9], whole[9:], **how)
+    ask = everything if vectors else served
+    left = [without_sentences(d, GONE[d.facts.id], MAX_TOKENS) if d.facts.id in GONE else d for d in whole]
+    never = make_store(left, **how)
+    before = ask(store), served(store)
+    for name, sentences in GONE.items():
+        remove_passages(store, name, sentences, now=now)
+    expected = ask(never), served(never)
+    assert before[0] != expected[0] and before[1] != expected[1], "the control"
+    for handle in (store, Datastore.open(store.path)):
+        assert (ask(handle), served(handle)) == expected
+    compact(store)
+    for handle in (store, Datastore.open(store.path)):
+        assert (ask(handle), served(handle)) == expected
+    names = sorted(file.name for file in (store.path / SEGMENTS).iterdir())
+    assert len(names) == len(list((never.path / SEGMENTS).iterdir())) > 1
+    for name, other in zip(names, sorted((never.path / SEGMENTS).iterdir()), strict=True):
+        for file in other.iterdir():
+            assert (store.path / SEGMENTS / name / file.name).read_bytes() == file.read_bytes(), file
+
+
+def test_a_passage_that_left_keeps_its_number_and_is_not_served(make_store, now):
+    store = make_store(library(6), passages=VECTORS)
+    texts = passage_texts(library(6)[4], MAX_TOKENS)
+    assert len(texts) > 2
+    (first, _), *_ = ranges_of(library(6)[4], MAX_TOKENS)[1:].tolist()
+    remove_passages(store, "doc-4", [(first, first + 1)], now=now)
+    for _ in range(2):
+        with pytest.raises(UnknownDocument, match="passage 1 of document 'doc-4' is not served"):
+            store.passage_text("doc-4", 1)
+        assert [store.passage_text("doc-4", i) for i in (0, 2)] == [texts[0], texts[2]]
+        compact(store)
 
 
 def test_a_mask_that_loses_one_entry_is_counted_anew(tmp_path):
@@ -303,7 +355,8 @@ def test_products_are_exact_whatever_the_order_of_their_sum(tmp_path):
     rows = random.standard_normal((2500, 384))
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     codes = vector_codes(rows, 384, "")
-    arrays = index_passages(((2 * i, 1, np.array([[0, 0, 1]]), "a") for i in range(2500)), 1)
+    one = np.array([[0, 1]])
+    arrays = index_passages((2 * i, 1, np.array([[0, 0, 1]]), one, "a") for i in range(2500))
     for name, array in (arrays | {"passage-vectors.npy": codes}).items():
         np.save(tmp_path / name, array)
     found = PassagesView(tmp_path, 5000, 384).products(codes[7])

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from datastore import requests as asked
+from datastore.backups import take_snapshot
 from datastore.compaction import compact
 from datastore.errors import ProofRefused, QuotaExceeded, RequestConflict, UnknownDocument, UnknownRequest
 from datastore.optout import given_receipt, opt_out
 from datastore.ownership import SUBMITTER_KEY, KeyProof, Method, Possession
+from datastore.passage_optout import remove_passages
 from datastore.rationing import Quota
 from datastore.request_states import DECISIONS, NEXT, State, check_step
 from datastore.request_tables import hides
@@ -113,11 +115,40 @@ def test_a_request_goes_from_asking_to_erasure_and_says_where_it_is(make_store, 
     assert look() is State.ERASED_LIVE
     kept.clear()
     assert look() is State.ERASED_BACKUPS
-    assert asked.request(store, id_).state is State.ERASED_LIVE, (
-        "backups are there until someone says that they are not"
-    )
+    assert asked.request(store, id_).state is State.ERASED_BACKUPS, "there never was a backup"
     store.close()
     assert asked.request(Datastore.open(store.path), id_, lambda _: False).state is State.ERASED_BACKUPS
+
+
+def test_what_the_keys_of_backups_say_is_the_last_step(make_store, owned, tmp_path, now):
+    store, keys = make_store(owned), tmp_path / "keys"
+    take_snapshot(store, tmp_path / "snapshot", now=now, keys_copy=keys)
+    id_ = asked.open_request(store, "doc-3", key="k", now=now).id
+    given = asked.challenge(store, id_, Method.KEY, now=now)
+    asked.prove(store, id_, KeyProof(given.token, OWNER.sign(given.message).hex()), now=now)
+    asked.decide(store, id_, State.ACCEPTED, now=now)
+    keys.rename(tmp_path / "unplugged")
+    compact(store)
+    assert asked.request(store, id_).state is State.ERASED_LIVE, "a copy of the keys is out of reach"
+    (tmp_path / "unplugged").rename(keys)
+    assert [one.state for one in asked.requests(store)] == [State.ERASED_LIVE], "the key is in that copy"
+    compact(store)
+    assert [one.state for one in asked.requests(store, State.ERASED_BACKUPS)] == [State.ERASED_BACKUPS]
+    assert asked.request(store, id_).state is State.ERASED_BACKUPS
+
+
+def test_a_request_is_not_accepted_by_a_removal_of_passages(make_store, owned, now):
+    store = make_store(owned)
+    id_ = asked.open_request(store, "doc-3", key="k", now=now).id
+    given = asked.challenge(store, id_, Method.KEY, now=now)
+    asked.prove(store, id_, KeyProof(given.token, OWNER.sign(given.message).hex()), now=now)
+    remove_passages(store, "doc-3", [(1, 3)], now=now)
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(TypeError):
+        patched.setattr(asked, "opt_out", None)
+        asked.decide(store, id_, State.ACCEPTED, now=now)
+    assert asked.request(store, id_).state is State.VERIFIED
+    assert [one.state for one in asked.resume(store, now=now)] == [State.ACCEPTED]
+    assert state_of(store, "doc-3") == "removed"
 
 
 def test_requests_are_listed_in_order_and_by_the_state_that_they_show(make_store, owned, now):

@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 
+import numpy as np
 import pytest
 from sqlalchemy import delete, select, update
 
@@ -11,10 +12,12 @@ from datastore.codecs import CENTROIDS, CODEC
 from datastore.compaction import compact
 from datastore.errors import CorruptDatastore, UnknownDocument, VerificationFailed
 from datastore.optout import opt_out
+from datastore.passage_optout import remove_passages
 from datastore.receipts import Receipt, sign_receipt
+from datastore.records import DocumentFacts, EncodedDocument
 from datastore.signing import load_key
 from datastore.store import SEGMENTS, Datastore
-from datastore.verification import MIN_TEXT_BYTES, PROBE_BYTES, scan, verify, verify_files
+from datastore.verification import _BLOCK, MAX_LIVE_RUN, MIN_TEXT_BYTES, PROBE_BYTES, scan, verify, verify_files
 from datastore.writer import add
 
 
@@ -40,9 +43,15 @@ def store(make_store, documents) -> Datastore:
 def test_what_holds_is_told_line_by_line(store, documents, now):
     receipt, text = opt_out(store, "doc-4", now=now), documents[4].text
     lines = verify(store, receipt, text)
+    live = [
+        "its longest run in live documents: 5 characters, 'doc-1' at 1, '10. w'",
+        "no live document copies it: 0 live entries can be attributed to it",
+        "each of 3 views holds the entries of the catalog's documents and no others",
+    ]
     assert lines[1:] == [
         "none of its 12 entries can be retrieved; the store is at epoch 2",
         "its bytes are still in the files, out of service, until `silo datastore compact`",
+        *live,
     ]
     with pytest.raises(VerificationFailed, match=r"text\.bin holds"):
         scan(store.path, text)
@@ -51,8 +60,9 @@ def test_what_holds_is_told_line_by_line(store, documents, now):
         assert verify(handle, receipt, text)[2:] == [
             "it was erased: no segment holds it",
             "no file of the store holds 48 bytes in a row of the text",
+            *live,
         ]
-    assert len(verify(store, receipt)) == 3
+    assert len(verify(store, receipt)) == 4
 
 
 def test_a_receipt_for_a_document_that_is_served_is_broken(store, now):
@@ -151,7 +161,7 @@ def test_a_text_that_lies_anywhere_by_chance_accuses_nobody(store, now, text):
     receipt = opt_out(store, "doc-4", now=now)
     compact(store)
     looked = "files were not searched" if len(text) < MIN_TEXT_BYTES else "no file of the store holds"
-    assert looked in verify(store, receipt, text)[-1]
+    assert looked in verify(store, receipt, text)[3]
 
 
 def test_the_same_text_under_another_id_is_named(store, documents, now):
@@ -218,3 +228,108 @@ def test_the_catalog_keeps_of_an_erased_document_only_what_bars_its_return(store
         row = connection.execute(select(catalog.documents).where(catalog.documents.c.id == "doc-4")).one()
     assert {row.license, row.source, row.title, row.owner, row.url} == {""}
     assert (row.metadata, row.digest, row.segment) == ("{}", store.document("doc-4").facts.digest, None)
+
+
+QUOTED = [
+    "The keeper of the northern light counted every ship that passed him for some thirty long years of his life. ",
+    "He wrote each of their names into a thick green book, which nobody else was ever allowed to open or to see. ",
+    "When the book was found in the cellar, after the great storm, not a single one of all its pages was missing. ",
+]
+OTHERS = ["Our town has many stories worth telling to a guest. ", "The ferry leaves at noon. "]
+
+
+def story(name: str, sentences: list[str]) -> EncodedDocument:
+    """A document of five tokens to a sentence."""
+    sizes = np.array([len(sentence) for sentence in sentences])
+    n, ends = 5 * len(sizes), np.cumsum(sizes)
+    return EncodedDocument(
+        DocumentFacts(name, digest=name.encode().hex().rjust(64, "0")),
+        "".join(sentences),
+        np.arange(n + 1) % 50,
+        np.zeros((n, 4), np.float16),
+        np.stack([ends - sizes, ends], axis=1),
+        np.append(np.repeat(np.arange(len(sizes)), 5), len(sizes) - 1),
+    )
+
+
+@pytest.fixture
+def host(make_store) -> Datastore:
+    return make_store([story("own", QUOTED), story("host", [OTHERS[0], *QUOTED, OTHERS[1]])])
+
+
+def test_a_copy_that_is_live_in_another_document_is_found_and_is_gone_with_its_passages(host, now):
+    receipt, text = opt_out(host, "own", now=now), "".join(QUOTED)
+    for _ in range(2):
+        with pytest.raises(
+            VerificationFailed, match=r"'host' is live and has 325 characters in a row .* 16 live"
+        ) as told:
+            verify(host, receipt, text)
+        assert "remove-passages STORE host" in str(told.value)
+        compact(host)
+    taken = remove_passages(host, "host", [(1, 4)], now=now)
+    with pytest.raises(VerificationFailed, match=r"text\.bin holds"):
+        verify(host, receipt, text)  # its own document is erased; what is left of the copy waits for compaction
+    assert "0 live entries can be attributed" in verify(host, taken, text)[-2]
+    compact(host)
+    assert "0 live entries can be attributed" in verify(host, receipt, text)[-2]
+    assert verify(host, taken, text)[1:4] == [
+        "none of the 16 entries of the passages in 'host' can be retrieved; the store is at epoch 6",
+        "their bytes are erased",
+        "no file of the store holds 48 bytes in a row of the text",
+    ]
+
+
+def test_a_short_quotation_is_told_and_accuses_nobody(make_store, now):
+    quoted = "".join(QUOTED)[:MAX_LIVE_RUN]
+    store = make_store([story("own", QUOTED), story("host", [OTHERS[0], f"{quoted}] "])])
+    receipt = opt_out(store, "own", now=now)
+    compact(store)
+    lines = verify(store, receipt, "".join(QUOTED))
+    assert "no file of the store holds 48 bytes in a row of the text, but for 7 places in live documents" in lines
+    assert f"its longest run in live documents: {MAX_LIVE_RUN} characters, 'host' at 52" in lines[4]
+    assert lines[5].startswith("'host' resembles it: 71%, 38 words in a row, sentences 1-1, 6 live entries")
+
+
+def test_a_receipt_for_passages_that_are_served_is_broken(host, now):
+    receipt = promise(host, "host", now, sentences=((1, 3),))
+    with pytest.raises(
+        VerificationFailed, match=r"takes sentences \(\(1, 3\),\) out of 'host'; the catalog knows \(\)"
+    ):
+        verify(host, receipt)
+    remove_passages(host, "host", [(1, 2)], now=now)
+    with pytest.raises(VerificationFailed, match=r"the catalog knows \(\(1, 2\),\)"):
+        verify(host, receipt)
+
+
+def test_entries_of_passages_that_can_still_be_retrieved_are_counted(host, now):
+    receipt = remove_passages(host, "host", [(1, 2)], now=now)
+    verify(host, receipt)
+    host._known[1].masks[0].flags[:] = True
+    with pytest.raises(VerificationFailed, match="6 entries of the passages in 'host' can still be retrieved"):
+        verify(host, receipt)
+
+
+@pytest.mark.parametrize("name", ["keys", "ngrams"])
+def test_a_view_that_still_holds_what_was_erased_is_found(host, now, name):
+    old = host.segment("00000001")
+    receipt = opt_out(host, "own", now=now)
+    compact(host)
+    verify(host, receipt)
+    segment = host.segment("00000002")
+    stale = getattr(old, name)
+    segment.views = tuple(stale if view is getattr(segment, name) else view for view in segment.views)
+    with pytest.raises(
+        VerificationFailed, match=f"the view {type(stale).__name__} of segment 00000002 holds 40 entries"
+    ):
+        verify(host, receipt)
+
+
+@pytest.mark.parametrize("before", [0, _BLOCK - 60, _BLOCK - 30, _BLOCK, 2 * _BLOCK - 47, 2 * _BLOCK + 5])
+def test_a_run_is_found_over_the_edges_of_the_blocks_that_a_file_is_read_in(tmp_path, before):
+    text = "".join(QUOTED)
+    with (tmp_path / "file").open("wb") as file:
+        file.write(bytes(before) + text.encode()[: 2 * PROBE_BYTES] + bytes(100))
+    with pytest.raises(VerificationFailed, match=f"at byte {before}"):
+        scan(tmp_path, text)
+    (tmp_path / "file").write_bytes(bytes(before + 300))
+    assert scan(tmp_path, text) == 0
