@@ -14,7 +14,7 @@ from silo.errors import BadRequest
 from silo.generation import Silo
 from silo.lm import LanguageModel
 from silo.mixture import neighbor_logprobs
-from silo.settings import KnnSettings
+from silo.settings import DEFAULT_KNN_SHARE, KnnSettings
 from silo.tokenizer import tokenize
 
 _BATCH = 64
@@ -53,6 +53,7 @@ def probe(silo: Silo, text: str, knn: KnnSettings | None = None) -> Probe:
         raise BadRequest("a probe needs a text of at least one token; this one has none")
     contexts, lm_logprobs = _read(silo.lm, tokens)
     temperature = settings.temperature or store.manifest.knn_temperature
+    weight = DEFAULT_KNN_SHARE if settings.weight is None else settings.weight
     while True:
         epoch = store.epoch
         mixed = np.empty(len(tokens))
@@ -62,7 +63,7 @@ def probe(silo: Silo, text: str, knn: KnnSettings | None = None) -> Probe:
             if found.epoch != epoch:
                 break
             mixed[rows] = [
-                _mixed(lm_logprob, int(token), values, neighbor_logprobs(distances, temperature), settings.weight)
+                _mixed(lm_logprob, int(token), values, neighbor_logprobs(distances, temperature), weight)
                 for lm_logprob, token, values, distances in zip(
                     lm_logprobs[rows], tokens[rows], found.values, found.squared_distances, strict=True
                 )
