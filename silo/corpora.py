@@ -18,6 +18,7 @@ never overrides what a document says of itself.
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,12 @@ class Location:
     """Of a Hugging Face dataset."""
     subset: str | None = None
     """Of a Hugging Face dataset that has several configurations."""
+    revision: str | None = None
+    """Commit or branch of a dataset on the hub."""
+    files: str = ""
+    """Read these files of a dataset on the hub, ``*`` allowed, instead of those that its card or script names."""
+    mirror: Path | None = None
+    """A folder with a copy of the dataset's repository, which is read in place of the hub."""
 
 
 def read_documents(
@@ -168,11 +175,20 @@ def _read_tables(builder: str, files: list[str], folder: Path, location: Locatio
 def _read_hub(name: str, location: Location) -> Iterator[_Placed]:
     from datasets import load_dataset
 
+    at_revision = f"@{location.revision}" if location.revision else ""
+    root = location.mirror or f"hf://datasets/{name}{at_revision}"
     try:
-        data = load_dataset(name, location.subset, split=location.split, streaming=True)
+        if location.files:
+            builder = "parquet" if location.files.endswith(".parquet") else "json"
+            data = load_dataset(builder, data_files=f"{root}/{location.files}", split="train", streaming=True)
+        else:
+            at = {"revision": location.revision} if location.revision and not location.mirror else {}
+            where = str(location.mirror or name)
+            data = load_dataset(where, location.subset, split=location.split, streaming=True, **at)
     except Exception as error:
         raise UnreadableCorpus(
-            f"the dataset {name!r} (subset {location.subset}, split {location.split}) cannot be opened: {error}"
+            f"the dataset {str(location.mirror or name)!r} (subset {location.subset}, split {location.split}) "
+            f"cannot be opened: {error}"
         ) from error
     return _read_rows(data, str(location.at), name, location)
 
@@ -188,8 +204,10 @@ def _read_rows(data: Iterable[Mapping[str, Any]], place: str, name: str, locatio
             raise UnreadableCorpus(f"{place}, after row {number}: {error}") from error
         if row is None:
             return
-        scalars = {k: v for k, v in row.items() if isinstance(v, str | int | float | bool) or k == "metadata"}
-        named = scalars if location.id_field in row else {location.id_field: f"{name}/{number}", **scalars}
+        kept = {
+            k: _plain(v) for k, v in row.items() if isinstance(v, str | int | float | bool | date) or k == "metadata"
+        }
+        named = kept if location.id_field in row else {location.id_field: f"{name}/{number}", **kept}
         identified = {**named, location.id_field: str(named.get(location.id_field, ""))}
         number += 1
         row_place = f"{place}, row {number}"
@@ -212,6 +230,15 @@ def _document(row: Mapping[str, Any], place: str, location: Location) -> Documen
     fields = {name: renamed[name] for name in _FIELDS if name != "metadata" and renamed.get(name) is not None}
     extra = {name: value for name, value in row.items() if name not in consumed}
     return _build({**fields, "metadata": {**extra, **metadata}}, place, location)
+
+
+def _plain(value: Any) -> Any:
+    """``value`` as JSON has it: a table's dates become ISO 8601, and what a row does not state is left out."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value.isoformat() if isinstance(value, date) else value
 
 
 def _build(fields: dict[str, Any], place: str, location: Location) -> Document:
