@@ -60,7 +60,7 @@ class Location:
 
 
 def read_documents(
-    *locations: str | Path | Location,
+    *locations: str | Path | Location | Iterator[Document],
     license: str = "",  # noqa: A002
     source: str = "",
     owner: str = "",
@@ -71,7 +71,8 @@ def read_documents(
 ) -> Iterator[Document]:
     """The documents of all ``locations`` in order, each id once.
 
-    The keywords complete the locations that are given as bare paths; a ``Location`` has its own.
+    The keywords complete the locations that are given as bare paths; a ``Location`` has its own, and documents that
+    come from elsewhere are taken as they are.
 
     Raises:
         UnreadableCorpus: a location is missing, empty, torn, not UTF-8 or not JSON; says file and line.
@@ -80,7 +81,7 @@ def read_documents(
     """
     places: dict[str, str] = {}
     for given in locations:
-        if not isinstance(given, Location):
+        if not isinstance(given, Location | Iterator):
             given = Location(given, license, source, owner, text_field, id_field, split, subset)
         for place, document in _read(given):
             if first := places.get(document.id):
@@ -110,7 +111,9 @@ def document_row(document: Document) -> dict[str, object]:
     return {name: value for name, value in row.items() if value or name in ("id", "text")}
 
 
-def _read(location: Location) -> Iterator[_Placed]:
+def _read(location: Location | Iterator[Document]) -> Iterator[_Placed]:
+    if isinstance(location, Iterator):
+        return ((f"the source {document.source!r}", document) for document in location)
     if isinstance(location.at, str) and location.at.startswith(HUB_PREFIX):
         return _read_hub(location.at.removeprefix(HUB_PREFIX), location)
     path = Path(location.at)
