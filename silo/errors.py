@@ -4,6 +4,7 @@
     ├── BadDocument            a text or its metadata cannot be used
     │   └── DuplicateDocument  two documents claim one id
     ├── UnreadableCorpus       a corpus file or folder cannot be read as documents
+    ├── BadDeclaration         a source is not declared, or its declaration lacks a fact or has a wrong one
     ├── BadPackage             a published package did not arrive, or is not the one that was pinned
     ├── BadCheckpoint          a checkpoint is missing, torn, or of an unsupported architecture
     ├── BadGate                a gate is missing, torn, or not of this version
@@ -31,6 +32,10 @@ class DuplicateDocument(BadDocument):
 
 class UnreadableCorpus(SiloError):
     """A corpus file or folder cannot be read as documents."""
+
+
+class BadDeclaration(SiloError):
+    """A source is not declared, or its declaration lacks a fact or has a wrong one."""
 
 
 class BadPackage(SiloError):

@@ -98,6 +98,14 @@ def contradiction(text: str, label: RiskClass) -> Finding | None:
     return None
 
 
+def spdx_identifiers(text: str) -> Iterator[tuple[str, str]]:
+    """The expression of each identifier that opens a line, and its words; a file made of several files has several."""
+    for match in _SPDX.finditer(text):
+        start = text.rfind("\n", 0, match.start()) + 1
+        if _AT_LINE_START.match(text[start : match.start()]):
+            yield _COMMENT_END.split(match.group(1), maxsplit=1)[0].strip(), match.group()[:120]
+
+
 def plain(text: str) -> str:
     """``text`` with comment marks, line breaks and invisible characters as single spaces, entities as characters."""
     return _NOISE.sub(" ", unicodedata.normalize("NFKC", html.unescape(text).translate(_INVISIBLE)))
@@ -110,15 +118,10 @@ def _edges(text: str) -> str:
 
 
 def _spdx(text: str) -> Iterator[Finding]:
-    """Identifiers that open a line, anywhere: a file made of several files has several."""
-    for match in _SPDX.finditer(text):
-        start = text.rfind("\n", 0, match.start()) + 1
-        if not _AT_LINE_START.match(text[start : match.start()]):
-            continue
-        expression = _COMMENT_END.split(match.group(1), maxsplit=1)[0].strip()
+    for expression, quote in spdx_identifiers(text):
         decision = classify(expression)
         if decision.risk is RiskClass.HIGH_RISK:
-            yield Finding("SPDX-License-Identifier", decision.reason, match.group()[:120])
+            yield Finding("SPDX-License-Identifier", decision.reason, quote)
 
 
 def _fields(text: str) -> Iterator[Finding]:

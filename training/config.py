@@ -119,15 +119,24 @@ class DecontaminationRecipe:
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """One place that documents are read from, and what they get where they state nothing."""
+    """One place that documents are read from, and what they get where they state nothing; or a declared source."""
 
-    location: str
+    location: str = ""
     """Relative to the data folder, where ``*`` stands for any name; or ``hf:owner/name``."""
     license: str = ""
     source: str = ""
     owner: str = ""
     text_field: str = "text"
     split: str = "train"
+    declared: str | None = None
+    """``collection/name`` of a source that is declared; see `silo.declarations`. It states all that is above."""
+
+    def __post_init__(self) -> None:
+        if self.declared is None and not self.location:
+            raise BadRecipe("[[data]] needs a location, or names a source in declared")
+        others = [item for item in dataclasses.fields(self) if item.name != "declared"]
+        if self.declared is not None and any(getattr(self, item.name) != item.default for item in others):
+            raise BadRecipe(f"[[data]] with declared = {self.declared!r} has no other key; its declaration states them")
 
 
 @dataclass(frozen=True)

@@ -36,10 +36,12 @@ from silo.checkpoint import (
 )
 from silo.corpora import HUB_PREFIX, Location, read_documents, write_documents
 from silo.datacard import write_card
+from silo.declarations import declared
 from silo.documents import Document
 from silo.errors import BadCheckpoint, UnreadableCorpus
 from silo.files import new_file, new_folder
 from silo.jsonl import write_jsonl
+from silo.loaders import read_source
 from silo.modelcard import write_model_card
 from silo.overlap import Evaluation, shares
 from silo.tokenizer import boundary_token, load_tokenizer
@@ -202,19 +204,23 @@ def _evaluations(recipe: Recipe, data: Path) -> list[Evaluation]:
 
 
 def _documents(entries: Sequence[DataRecipe], data: Path) -> Iterator[Document]:
-    locations = [
-        Location(
-            place,
-            license=entry.license,
-            source=entry.source,
-            owner=entry.owner,
-            text_field=entry.text_field,
-            split=entry.split,
-        )
-        for entry in entries
-        for place in _places(entry.location, data)
-    ]
-    return read_documents(*locations)
+    places: list[Location | Iterator[Document]] = []
+    for entry in entries:
+        if entry.declared is not None:
+            places.append(read_source(declared(entry.declared, data / "sources"), data))
+            continue
+        places += [
+            Location(
+                place,
+                license=entry.license,
+                source=entry.source,
+                owner=entry.owner,
+                text_field=entry.text_field,
+                split=entry.split,
+            )
+            for place in _places(entry.location, data)
+        ]
+    return read_documents(*places)
 
 
 def _places(location: str, data: Path) -> Sequence[str | Path]:

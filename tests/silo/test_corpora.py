@@ -262,3 +262,42 @@ def test_reading_is_lazy(tmp_path):
     path = tmp_path / "texts.jsonl"
     path.write_text('{"id": "a", "text": "Good."}\nbroken\n')
     assert next(read_documents(Path(path))).id == "a"
+
+
+ROWS = [
+    {"id": "a", "text": "One.", "created": "2020-01-02T03:04:05", "metadata": {"license": "MIT", "day": "2020-01-02"}},
+    {"id": "b", "text": "Two.", "created": None, "metadata": {"license": "MIT", "authors": ["A", "B"]}},
+]
+
+
+def test_a_copy_of_a_hub_dataset_is_read_in_place_of_the_hub(tmp_path):
+    (tmp_path / "data" / "pd_law").mkdir(parents=True)
+    (tmp_path / "data" / "pd_law" / "train-0.jsonl.gz").write_bytes(
+        gzip.compress("".join(json.dumps(row) + "\n" for row in ROWS).encode())
+    )
+    location = Location("hf:owner/name", mirror=tmp_path, files="data/pd_law/*.jsonl.gz")
+    found = list(read_documents(location))
+    assert [d.id for d in found] == ["a", "b"]
+    assert found == list(read_documents(Location("hf:owner/name", mirror=tmp_path)))
+
+
+def test_dates_that_a_table_made_are_text_again_and_what_no_row_states_is_left_out(tmp_path):
+    (tmp_path / "part.json").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    first, second = read_documents(tmp_path)
+    assert first.metadata["created"].startswith("2020-01-02T03:04:05")
+    assert first.metadata["day"].startswith("2020-01-02") and first.metadata["license"] == "MIT"
+    assert dict(second.metadata) == {"license": "MIT", "authors": ["A", "B"]}
+    json.dumps(dict(first.metadata))
+
+
+@pytest.mark.parametrize(("files", "expected"), [("", "owner/name"), ("data/*.parquet", "parquet")])
+def test_the_hub_is_asked_for_a_revision_and_for_named_files(monkeypatch, files, expected):
+    import datasets
+
+    calls = []
+    monkeypatch.setattr(datasets, "load_dataset", lambda *given, **options: calls.append((given, options)) or [])
+    assert list(read_documents(Location("hf:owner/name", revision="abc", files=files))) == []
+    [(given, options)] = calls
+    assert given[0] == expected and options["streaming"]
+    stated = options["data_files"] if files else options["revision"]
+    assert stated == ("hf://datasets/owner/name@abc/data/*.parquet" if files else "abc")

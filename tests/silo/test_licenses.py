@@ -59,6 +59,14 @@ def test_no_text_makes_the_decision_raise(text):
     assert classify(text).risk in RiskClass
 
 
+@given(st.lists(st.sampled_from(["MIT", "GPL-3.0-only", "AND", "OR", "WITH", "(", ")", "()", "+"]), max_size=7))
+def test_no_heap_of_the_parts_of_an_expression_makes_the_decision_raise(parts):
+    decision = classify(" ".join(parts))
+    assert decision.reason
+    if "GPL-3.0-only" in parts:
+        assert decision.risk is RiskClass.HIGH_RISK
+
+
 @given(
     st.lists(st.sampled_from(sorted(license_table())), min_size=1, max_size=4),
     st.sampled_from([" OR ", " AND "]),

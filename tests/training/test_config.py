@@ -46,6 +46,9 @@ def test_every_recipe_that_comes_with_the_package_is_valid(path):
         (changed("model", "n_kv_heads", 3), r"n_kv_heads must divide n_heads = 2; got 3"),
         (changed("model", 3), r"model must be a table; got 3"),
         (changed("data", []), r"at least one \[\[data\]\]"),
+        (changed("data", [{}]), r"needs a location, or names a source in declared"),
+        (changed("data", [{"declared": "olc/pd_law", "license": "MIT"}]), r"'olc/pd_law' has no other key"),
+        (changed("data", [{"declared": "olc/pd_law", "location": "a.jsonl"}]), r"'olc/pd_law' has no other key"),
         (changed("data", "texts.jsonl"), r"data must be a list"),
         (changed("admission", "classes", ["PD", "HIGH_RISK"]), r"High-risk text may never train"),
         (changed("loop", "patience", 3), r"loop.patience counts validations"),
@@ -85,3 +88,11 @@ def test_a_file_that_is_no_toml_is_named(tmp_path, content):
 def test_a_recipe_that_is_not_there_says_where_to_look(tmp_path):
     with pytest.raises(BadRecipe, match=r"no recipe at .*training/recipes"):
         read_recipe(tmp_path / "none.toml")
+
+
+def test_a_recipe_may_name_declared_sources_and_says_so_when_it_is_saved():
+    recipe = parse_recipe(changed("data", [{"declared": "olc/pd_law"}, {"location": "a.jsonl"}]))
+    assert [entry.declared for entry in recipe.data] == ["olc/pd_law", None]
+    saved = resolved(recipe)
+    assert parse_recipe(saved) == recipe
+    assert "declared" not in saved["data"][1]

@@ -3,6 +3,7 @@ import itertools
 import logging
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from silo.checkpoint import (
 from silo.corpora import write_documents
 from silo.datacard import CROISSANT_NAME, PAGE_NAME
 from silo.documents import Document
-from silo.errors import BadCheckpoint
+from silo.errors import BadCheckpoint, UnreadableCorpus
 from silo.files import file_digest
 from silo.jsonl import read_jsonl
 from silo.lm import LanguageModel
@@ -278,6 +279,35 @@ def test_text_that_states_no_license_has_the_one_that_the_recipe_gives_it(recipe
     licensed = dataclasses.replace(recipe, data=(DataRecipe("texts.jsonl", license="CC0-1.0"),))
     manifest = train_checkpoint(licensed, data=tmp_path, out=tmp_path / "out")
     assert set(manifest.admitted) == {"PD"}
+
+
+EXERCISES = """
+[[source]]
+name = "exercises"
+loader = "mathematics"
+domain = "mathematics"
+expected = "SW"
+evidence = "Made here."
+attribution = "Us"
+n_documents = 33
+"""
+
+
+def test_a_recipe_that_names_declared_sources_trains_on_them(recipe, data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    (tmp_path / "data" / "sources").mkdir()
+    (tmp_path / "data" / "sources" / "ours.toml").write_text(EXERCISES)
+    mixed = dataclasses.replace(recipe, data=(*recipe.data, DataRecipe(declared="ours/exercises")))
+    before = train_checkpoint(recipe, data=data, out=tmp_path / "before")
+    manifest = train_checkpoint(mixed, data=tmp_path / "data", out=tmp_path / "out")
+    assert manifest.admitted == {**before.admitted, "SW": before.admitted.get("SW", 0) + 33}
+    assert manifest.recipe["data"][-1]["declared"] == "ours/exercises"
+
+
+def test_a_recipe_that_names_an_excluded_source_is_refused(recipe, data, tmp_path):
+    excluded = dataclasses.replace(recipe, data=(DataRecipe(declared="olc/sw_hackernews"),))
+    with pytest.raises(UnreadableCorpus, match="is never read"):
+        train_checkpoint(excluded, data=data, out=tmp_path / "out")
 
 
 def test_nothing_admitted_says_what_was_refused_and_why(recipe, data, tmp_path):
