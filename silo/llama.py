@@ -1,0 +1,282 @@
+"""The body of a LLaMA, run for decoding: a preallocated cache, projections joined into one product each.
+
+Knows tokens and tensors of one kind of model; the head is not its business. ``transformers`` runs three products for
+queries, keys and values and two for the gated layer, makes the cache anew with every token, and asks about masks and
+hooks in every layer; for a small LM at batch 1 that costs as much as the arithmetic. The equations are the same, in
+the model's own dtype, so results agree to float rounding.
+
+The joined matrices do not double the memory: the model's own weights become views of them. That is done when a body
+is made, before anything is read or encoded, so the bits of keys do not depend on whether somebody has decoded.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that torch's own documentation gives it
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import LlamaForCausalLM, MistralForCausalLM, PreTrainedModel, Qwen2ForCausalLM
+
+from silo.errors import PromptTooLong
+
+_SHAPES = (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM)
+_FIXED_ROTATIONS = ("default", "linear", "llama3", "yarn")
+"""Kinds of rotary embedding that turn a position by the same angles however long the text is."""
+
+
+@dataclass(frozen=True)
+class _Linear:
+    weight: Float[Tensor, "out in"]
+    bias: Float[Tensor, " out"] | None
+
+    def __call__(self, x: Float[Tensor, "tokens in"]) -> Float[Tensor, "tokens out"]:
+        return F.linear(x, self.weight, self.bias)
+
+    def plus(self, x: Float[Tensor, "tokens in"], residual: Float[Tensor, "tokens out"]) -> Float[Tensor, "tokens out"]:
+        """``residual`` and the product, in one pass."""
+        if self.bias is not None:
+            residual = residual + self.bias
+        return torch.addmm(residual, x, self.weight.t())
+
+
+@dataclass(frozen=True)
+class _Layer:
+    norm: "Norm"
+    heads_in: _Linear
+    """Queries, keys and values, in this order."""
+    heads_out: _Linear
+    gate_norm: "Norm"
+    gate_up: _Linear
+    down: _Linear
+
+
+Norm = Callable[[Float[Tensor, "tokens hidden"]], Float[Tensor, "tokens hidden"]]
+Attend = Callable[
+    [int, Float[Tensor, "tokens heads width"], Float[Tensor, "tokens kv width"], Float[Tensor, "tokens kv width"]],
+    Float[Tensor, "tokens hidden"],
+]
+"""Layer, queries, keys, values -> what each token takes from those before it; keeps keys and values."""
+
+
+class LlamaBody:
+    """The layers of ``model``, which must be one of those that ``fits`` says yes to."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        config = model.config
+        self._body: Any = model.base_model
+        self._embedding: nn.Embedding = self._body.embed_tokens
+        self.n_heads: int = config.num_attention_heads
+        self.n_kv: int = config.num_key_value_heads
+        self.width: int = self._body.layers[0].self_attn.head_dim
+        self.scale: float = self._body.layers[0].self_attn.scaling
+        self.context_length: int = config.max_position_embeddings
+        self._activation = self._body.layers[0].mlp.act_fn
+        self._layers = [_layer(layer) for layer in self._body.layers]
+        self._norm = _norm(self._body.norm)
+        positions = torch.arange(self.context_length, device=self.device)[None]
+        cos, sin = self._body.rotary_emb(self._embedding.weight[:1], positions)
+        half = self.width // 2
+        self._cos = cos[0, :, None]
+        self._sin = torch.cat([-sin[0, :, :half], sin[0, :, half:]], dim=-1)[:, None]
+
+    @staticmethod
+    def fits(model: PreTrainedModel) -> bool:
+        """Whether ``model`` is a LLaMA, or one that differs from it in names alone, with nothing added to it."""
+        config = model.config
+        has_window = getattr(config, "use_sliding_window", True) and getattr(config, "sliding_window", None) is not None
+        if type(model) not in _SHAPES or has_window:
+            return False
+        rotation = config.rope_parameters or {}
+        is_fixed = rotation.get("rope_type", "default") in _FIXED_ROTATIONS
+        is_whole = rotation.get("partial_rotary_factor", 1.0) == 1.0
+        linears = [m for name, m in model.base_model.layers.named_modules() if name.endswith("_proj")]
+        return is_fixed and is_whole and all(type(m) is nn.Linear for m in linears)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self._embedding.weight.device
+
+    def sequence(self, capacity: int) -> "LlamaSequence":
+        """An empty sequence with room for ``capacity`` tokens."""
+        return LlamaSequence(self, self.cache((1,), capacity))
+
+    def rows(self, n: int, capacity: int) -> "LlamaRows":
+        """``n`` empty sequences with room for ``capacity`` tokens each."""
+        return LlamaRows(self, self.cache((n,), capacity))
+
+    def cache(self, rows: tuple[int, ...], capacity: int) -> list[tuple[Tensor, Tensor]]:
+        """Room for the keys and values of each layer, not written yet: memory is taken as it fills."""
+        shape = (*rows, self.n_kv, min(capacity, self.context_length), self.width)
+        like = self._embedding.weight
+        return [(like.new_empty(shape), like.new_empty(shape)) for _ in self._layers]
+
+    def run(
+        self, tokens: Int[Tensor, " tokens"], positions: Int[Tensor, " tokens"] | slice, attend: Attend
+    ) -> Float[Tensor, "tokens dimension"]:
+        """The context vector after each of ``tokens``, which stand at ``positions``."""
+        cos, sin = self._cos[positions], self._sin[positions]
+        n_rotated, half = self.n_heads + self.n_kv, self.width // 2
+        x = F.embedding(tokens, self._embedding.weight)
+        for number, layer in enumerate(self._layers):
+            heads = layer.heads_in(layer.norm(x)).view(len(tokens), n_rotated + self.n_kv, self.width)
+            rotated = heads[:, :n_rotated]
+            rotated = torch.addcmul(rotated * cos, rotated.roll(half, -1), sin)
+            mixed = attend(number, rotated[:, : self.n_heads], rotated[:, self.n_heads :], heads[:, n_rotated:])
+            x = layer.heads_out.plus(mixed, x)
+            gate, up = layer.gate_up(layer.gate_norm(x)).chunk(2, dim=-1)
+            x = layer.down.plus(self._activation(gate) * up, x)
+        return self._norm(x)
+
+
+class LlamaSequence:
+    """One sequence, read with a cache. Its bits are a function of what was read, and in which pieces."""
+
+    def __init__(self, body: LlamaBody, cache: list[tuple[Tensor, Tensor]]) -> None:
+        self._body, self._cache = body, cache
+        self.length = 0
+
+    def read(self, tokens: Sequence[int]) -> Float[Tensor, "tokens dimension"]:
+        """The context vector after each of ``tokens``, which follow what was read before."""
+        start, stop = self.length, self.length + len(tokens)
+        check_room(stop, self._cache[0][0].shape[2])
+        mask = None
+        if start and len(tokens) > 1:
+            mask = torch.ones(len(tokens), stop, dtype=torch.bool, device=self._body.device).tril(start)
+
+        def attend(layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+            kept_keys, kept_values = self._cache[layer]
+            kept_keys[0, :, start:stop] = keys.transpose(0, 1)
+            kept_values[0, :, start:stop] = values.transpose(0, 1)
+            taken = F.scaled_dot_product_attention(
+                queries.transpose(0, 1)[None],
+                kept_keys[:, :, :stop],
+                kept_values[:, :, :stop],
+                attn_mask=mask,
+                is_causal=mask is None and len(tokens) > 1,
+                scale=self._body.scale,
+                enable_gqa=self._body.n_kv != self._body.n_heads,
+            )
+            return taken[0].transpose(0, 1).reshape(len(tokens), -1)
+
+        ids = torch.tensor(tokens, dtype=torch.long, device=self._body.device)
+        states = self._body.run(ids, slice(start, stop), attend)
+        self.length = stop
+        return states
+
+    def rewind(self, length: int) -> None:
+        """Forget all but the first ``length`` tokens."""
+        check_rewind(length, self.length)
+        self.length = length
+
+
+class LlamaRows:
+    """Several sequences of different lengths, a token each at a time. Rows in use lie side by side, from the first."""
+
+    def __init__(self, body: LlamaBody, cache: list[tuple[Tensor, Tensor]]) -> None:
+        self._body, self._cache = body, cache
+        self._capacity = cache[0][0].shape[2]
+        self.lengths: list[int] = []
+
+    def join(self, tokens: Sequence[int]) -> Float[Tensor, "tokens dimension"]:
+        """Read a new sequence, which becomes the last row."""
+        row = len(self.lengths)
+        sequence = LlamaSequence(self._body, [(k[row : row + 1], v[row : row + 1]) for k, v in self._cache])
+        states = sequence.read(tokens)
+        self.lengths.append(len(tokens))
+        return states
+
+    def leave(self, row: int) -> None:
+        """Give up a row; the last one takes its place."""
+        length = self.lengths.pop()
+        if (last := len(self.lengths)) != row:
+            for kept in (tensor for pair in self._cache for tensor in pair):
+                kept[row, :, :length] = kept[last, :, :length]
+            self.lengths[row] = length
+
+    def step(self, rows: Sequence[int], tokens: Sequence[int]) -> Float[Tensor, "rows dimension"]:
+        """Read one token in each of ``rows``, distinct ones; the context vector after each."""
+        lengths = [self.lengths[row] for row in rows]
+        longest = max(lengths) + 1
+        check_room(longest, self._capacity)
+        device, is_all = self._body.device, list(rows) == list(range(len(rows)))
+        ids, positions, indices = torch.tensor([tokens, lengths, rows], dtype=torch.long, device=device)
+        mask = None
+        if min(lengths) + 1 < longest:
+            mask = (torch.arange(longest, device=device) <= positions[:, None])[:, None, None]
+        some = slice(0, len(rows)) if is_all else indices
+
+        def attend(layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+            kept_keys, kept_values = self._cache[layer]
+            kept_keys[indices, :, positions] = keys
+            kept_values[indices, :, positions] = values
+            taken = F.scaled_dot_product_attention(
+                queries[:, :, None],
+                kept_keys[:, :, :longest][some],
+                kept_values[:, :, :longest][some],
+                attn_mask=mask,
+                scale=self._body.scale,
+                enable_gqa=self._body.n_kv != self._body.n_heads,
+            )
+            return taken.reshape(len(rows), -1)
+
+        states = self._body.run(ids, positions, attend)
+        for row in rows:
+            self.lengths[row] += 1
+        return states
+
+
+def check_room(needed: int, capacity: int) -> None:
+    """Raise PromptTooLong where ``needed`` tokens do not fit."""
+    if needed > capacity:
+        raise PromptTooLong(f"this sequence has room for {capacity} tokens; {needed} are to be read")
+
+
+def check_rewind(length: int, n_read: int) -> None:
+    """Raise ValueError where ``length`` is not among the lengths that a sequence has had."""
+    if not 0 <= length <= n_read:
+        raise ValueError(f"a sequence of {n_read} tokens can be rewound to 0 to {n_read} tokens; got {length}")
+
+
+def _layer(layer: Any) -> _Layer:
+    attention, mlp = layer.self_attn, layer.mlp
+    return _Layer(
+        _norm(layer.input_layernorm),
+        _joined(attention.q_proj, attention.k_proj, attention.v_proj),
+        _joined(attention.o_proj),
+        _norm(layer.post_attention_layernorm),
+        _joined(mlp.gate_proj, mlp.up_proj),
+        _joined(mlp.down_proj),
+    )
+
+
+def _norm(norm: Any) -> Norm:
+    weight, epsilon = norm.weight, norm.variance_epsilon
+    return lambda x: F.rms_norm(x, weight.shape, weight, epsilon)
+
+
+def _joined(*parts: nn.Linear) -> _Linear:
+    """One product for ``parts``, whose weights become views of it."""
+    weight = _side_by_side([part.weight for part in parts])
+    return _Linear(weight, None if parts[0].bias is None else _side_by_side([part.bias for part in parts]))
+
+
+def _side_by_side(parameters: Sequence[Tensor]) -> Tensor:
+    """One tensor of all, which become views of it; where they are such views already, that tensor."""
+    first = parameters[0].detach()
+    starts = [first.data_ptr()]
+    for parameter in parameters:
+        starts.append(starts[-1] + parameter.numel() * parameter.element_size())
+    shape = (sum(len(parameter) for parameter in parameters), *first.shape[1:])
+    storage = first.untyped_storage().data_ptr()
+    if all(
+        p.data_ptr() == start and p.untyped_storage().data_ptr() == storage and p.is_contiguous()
+        for p, start in zip(parameters, starts[:-1], strict=True)
+    ):
+        return first.as_strided(shape, first.stride())
+    joined = torch.cat([parameter.detach() for parameter in parameters])
+    for parameter, part in zip(parameters, joined.split([len(p) for p in parameters]), strict=True):
+        parameter.data = part
+    return joined
