@@ -54,16 +54,20 @@ class Body(Protocol):
 class Rows(Protocol):
     """Several sequences in rows from 0 up, with no row free between two."""
 
-    def join(self, tokens: Sequence[int]) -> Float[Tensor, "tokens dimension"]:
-        """Read a new sequence, which becomes the last row."""
+    def add(self) -> None:
+        """Begin an empty sequence in the next row."""
         ...
 
     def leave(self, row: int) -> None:
         """Give up a row; the last one takes its place."""
         ...
 
-    def step(self, rows: Sequence[int], tokens: Sequence[int]) -> Float[Tensor, "rows dimension"]:
-        """Read one token in each of ``rows``, distinct ones; the context vector after each."""
+    def rewind(self, row: int, length: int) -> None:
+        """Forget all but the first ``length`` tokens of a row."""
+        ...
+
+    def read(self, rows: Sequence[int], runs: Sequence[Sequence[int]]) -> Float[Tensor, "tokens dimension"]:
+        """Read on in ``rows``, distinct ones; the context vector after each token, one run after the other."""
         ...
 
 
@@ -143,20 +147,27 @@ class BatchDecoder:
         """How many more sequences may join."""
         return self._n_slots - len(self._slots)
 
-    def join(self, prompt: Sequence[int]) -> tuple[int, Reading]:
-        """Read ``prompt``, at least one token, in a free slot: its number, and what the LM makes of the prompt.
+    def join(self, prompts: Sequence[Sequence[int]]) -> list[tuple[int, Reading]]:
+        """Read ``prompts``, of at least one token each, in free slots: for each its slot, and what the LM makes of it.
 
         Raises:
-            RuntimeError: no slot is free.
-            PromptTooLong: a slot has no room for it.
+            RuntimeError: there are not so many free slots.
+            PromptTooLong: a slot has no room for a prompt; none of them joins then.
         """
-        slot = next((slot for slot in range(self._n_slots) if slot not in self._slots), None)
-        if slot is None:
-            raise RuntimeError(f"all {self._n_slots} slots are taken; let one leave first")
-        with torch.inference_mode():
-            context = self._rows.join(prompt)[-1]
-            self._slots.append(slot)
-            return slot, Reading(context, self._head(context))
+        if len(prompts) > self.n_free:
+            raise RuntimeError(f"{len(prompts)} prompts need a slot each; {self.n_free} of {self._n_slots} are free")
+        first = len(self._slots)
+        self._slots += [slot for slot in range(self._n_slots) if slot not in self._slots][: len(prompts)]
+        for _ in prompts:
+            self._rows.add()
+        slots = self._slots[first:]
+        try:
+            readings = self._read(dict(zip(slots, prompts, strict=True)))
+        except BaseException:
+            for slot in slots:
+                self.leave(slot)
+            raise
+        return [(slot, Reading(contexts[-1], logprobs[-1])) for slot, (contexts, logprobs) in readings.items()]
 
     def leave(self, slot: int) -> None:
         """Free a slot. Raises KeyError where it is free."""
@@ -166,22 +177,40 @@ class BatchDecoder:
         if row < len(self._slots):
             self._slots[row] = last
 
+    def rewind(self, slot: int, length: int) -> None:
+        """Forget all but the first ``length`` tokens of a slot; raises KeyError or ValueError."""
+        self._rows.rewind(self._row(slot), length)
+
     def step(self, tokens: Mapping[int, int]) -> dict[int, Reading]:
-        """Read one token in each of some slots; what the LM makes of each of their sequences then.
+        """Read one token in each of some slots; what the LM makes of each of their sequences then. Raises as below."""
+        runs = self._read({slot: [token] for slot, token in tokens.items()})
+        return {slot: Reading(contexts[0], logprobs[0]) for slot, (contexts, logprobs) in runs.items()}
+
+    def read_all(self, runs: Mapping[int, Sequence[int]]) -> dict[int, tuple[Tensor, Tensor]]:
+        """Read on in some slots, one or more tokens in each; for each what ``Decoder.read_all`` gives.
 
         Raises:
             KeyError: a slot is free.
-            PromptTooLong: a sequence has no room for another token.
+            PromptTooLong: a sequence has no room for so many; nothing is read then.
         """
-        if not tokens:
+        return self._read(runs, all_rows=True)
+
+    def _read(self, runs: Mapping[int, Sequence[int]], *, all_rows: bool = False) -> dict[int, tuple[Tensor, Tensor]]:
+        """Contexts and log-probabilities after each token of each run, or after the last of each."""
+        if not runs:
             return {}
-        rows = {self._row(slot): slot for slot in tokens}
-        order = sorted(rows)
+        by_row = sorted((self._row(slot), slot) for slot in runs)
+        sizes = [len(runs[slot]) for _, slot in by_row]
         with torch.inference_mode():
-            contexts = self._rows.step(order, [tokens[rows[row]] for row in order])
-            # A product of many rows rounds each of them in another way than one of one row.
-            logprobs = [self._head(context) for context in contexts] if self._is_alone else self._head(contexts)
-        return {rows[row]: Reading(contexts[i], logprobs[i]) for i, row in enumerate(order)}
+            contexts = self._rows.read([row for row, _ in by_row], [runs[slot] for _, slot in by_row]).split(sizes)
+            if not all_rows:
+                contexts = tuple(part[-1:] for part in contexts)
+            if self._is_alone:  # a product of many rows rounds each of them in another way than one of one row
+                logprobs = [self._head(part) if len(part) > 1 else self._head(part[0])[None] for part in contexts]
+            else:
+                logprobs = list(self._head(torch.cat(contexts)).split([len(part) for part in contexts]))
+        found = {slot: (contexts[i], logprobs[i]) for i, (_, slot) in enumerate(by_row)}
+        return {slot: found[slot] for slot in runs}
 
     def _row(self, slot: int) -> int:
         try:
@@ -197,12 +226,9 @@ class SeparateRows:
         self._body, self._capacity = body, capacity
         self._sequences: list[CachedSequence] = []
 
-    def join(self, tokens: Sequence[int]) -> Float[Tensor, "tokens dimension"]:
-        """As ``Rows.join``."""
-        sequence = self._body.sequence(self._capacity)
-        states = sequence.read(tokens)
-        self._sequences.append(sequence)
-        return states
+    def add(self) -> None:
+        """As ``Rows.add``."""
+        self._sequences.append(self._body.sequence(self._capacity))
 
     def leave(self, row: int) -> None:
         """As ``Rows.leave``."""
@@ -210,9 +236,15 @@ class SeparateRows:
         if row < len(self._sequences):
             self._sequences[row] = last
 
-    def step(self, rows: Sequence[int], tokens: Sequence[int]) -> Float[Tensor, "rows dimension"]:
-        """As ``Rows.step``."""
-        return torch.cat([self._sequences[row].read([token]) for row, token in zip(rows, tokens, strict=True)])
+    def rewind(self, row: int, length: int) -> None:
+        """As ``Rows.rewind``."""
+        self._sequences[row].rewind(length)
+
+    def read(self, rows: Sequence[int], runs: Sequence[Sequence[int]]) -> Float[Tensor, "tokens dimension"]:
+        """As ``Rows.read``."""
+        for row, run in zip(rows, runs, strict=True):
+            check_room(self._sequences[row].length + len(run), min(self._capacity, self._body.context_length))
+        return torch.cat([self._sequences[row].read(run) for row, run in zip(rows, runs, strict=True)])
 
 
 class TransformersBody:

@@ -70,7 +70,7 @@ class LlamaBody:
         self.n_heads: int = config.num_attention_heads
         self.n_kv: int = config.num_key_value_heads
         self.width: int = self._body.layers[0].self_attn.head_dim
-        self.scale: float = self._body.layers[0].self_attn.scaling
+        self._scale: float = self._body.layers[0].self_attn.scaling
         self.context_length: int = config.max_position_embeddings
         self._activation = self._body.layers[0].mlp.act_fn
         self._layers = [_layer(layer) for layer in self._body.layers]
@@ -130,6 +130,43 @@ class LlamaBody:
             x = layer.down.plus(self._activation(gate) * up, x)
         return self._norm(x)
 
+    def causal_mask(self, start: int, stop: int) -> Tensor | None:
+        """Which of the tokens up to ``stop`` each of those from ``start`` on sees; None where attention knows."""
+        if start == 0 or stop - start == 1:
+            return None
+        return torch.ones(stop - start, stop, dtype=torch.bool, device=self.device).tril(start)
+
+    def attention(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, n: int = 1) -> Tensor:
+        """Scaled dot product of ``(rows, heads, n, width)`` queries with as many rows of keys and values."""
+        return F.scaled_dot_product_attention(
+            queries,
+            keys,
+            values,
+            attn_mask=mask,
+            is_causal=mask is None and n > 1,
+            scale=self._scale,
+            enable_gqa=self.n_kv != self.n_heads,
+        )
+
+    def attend_one(
+        self,
+        cache: tuple[Tensor, Tensor],
+        row: int,
+        start: int,
+        mask: Tensor | None,
+        queries: Float[Tensor, "tokens heads width"],
+        keys: Float[Tensor, "tokens kv width"],
+        values: Float[Tensor, "tokens kv width"],
+    ) -> Float[Tensor, "tokens hidden"]:
+        """What the tokens of one sequence take, from position ``start`` on; keeps keys and values in its row."""
+        n = len(queries)
+        stop = start + n
+        kept_keys, kept_values = (kept[row : row + 1, :, :stop] for kept in cache)
+        kept_keys[0, :, start:] = keys.transpose(0, 1)
+        kept_values[0, :, start:] = values.transpose(0, 1)
+        taken = self.attention(queries.transpose(0, 1)[None], kept_keys, kept_values, mask, n)
+        return taken[0].transpose(0, 1).reshape(n, -1)
+
 
 class LlamaSequence:
     """One sequence, read with a cache. Its bits are a function of what was read, and in which pieces."""
@@ -142,24 +179,10 @@ class LlamaSequence:
         """The context vector after each of ``tokens``, which follow what was read before."""
         start, stop = self.length, self.length + len(tokens)
         check_room(stop, self._cache[0][0].shape[2])
-        mask = None
-        if start and len(tokens) > 1:
-            mask = torch.ones(len(tokens), stop, dtype=torch.bool, device=self._body.device).tril(start)
+        mask = self._body.causal_mask(start, stop)
 
         def attend(layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-            kept_keys, kept_values = self._cache[layer]
-            kept_keys[0, :, start:stop] = keys.transpose(0, 1)
-            kept_values[0, :, start:stop] = values.transpose(0, 1)
-            taken = F.scaled_dot_product_attention(
-                queries.transpose(0, 1)[None],
-                kept_keys[:, :, :stop],
-                kept_values[:, :, :stop],
-                attn_mask=mask,
-                is_causal=mask is None and len(tokens) > 1,
-                scale=self._body.scale,
-                enable_gqa=self._body.n_kv != self._body.n_heads,
-            )
-            return taken[0].transpose(0, 1).reshape(len(tokens), -1)
+            return self._body.attend_one(self._cache[layer], 0, start, mask, queries, keys, values)
 
         ids = torch.tensor(tokens, dtype=torch.long, device=self._body.device)
         states = self._body.run(ids, slice(start, stop), attend)
@@ -173,59 +196,79 @@ class LlamaSequence:
 
 
 class LlamaRows:
-    """Several sequences of different lengths, a token each at a time. Rows in use lie side by side, from the first."""
+    """Several sequences of different lengths, read side by side: one product for the tokens of all."""
 
     def __init__(self, body: LlamaBody, cache: list[tuple[Tensor, Tensor]]) -> None:
         self._body, self._cache = body, cache
         self._capacity = cache[0][0].shape[2]
         self.lengths: list[int] = []
 
-    def join(self, tokens: Sequence[int]) -> Float[Tensor, "tokens dimension"]:
-        """Read a new sequence, which becomes the last row."""
-        row = len(self.lengths)
-        sequence = LlamaSequence(self._body, [(k[row : row + 1], v[row : row + 1]) for k, v in self._cache])
-        states = sequence.read(tokens)
-        self.lengths.append(len(tokens))
-        return states
+    def add(self) -> None:
+        """Begin an empty sequence in the next row."""
+        self.lengths.append(0)
 
     def leave(self, row: int) -> None:
-        """Give up a row; the last one takes its place."""
+        """Give up a row; the last one takes its place, so that those in use lie side by side."""
         length = self.lengths.pop()
         if (last := len(self.lengths)) != row:
             for kept in (tensor for pair in self._cache for tensor in pair):
                 kept[row, :, :length] = kept[last, :, :length]
             self.lengths[row] = length
 
-    def step(self, rows: Sequence[int], tokens: Sequence[int]) -> Float[Tensor, "rows dimension"]:
-        """Read one token in each of ``rows``, distinct ones; the context vector after each."""
-        lengths = [self.lengths[row] for row in rows]
-        longest = max(lengths) + 1
-        check_room(longest, self._capacity)
-        device, is_all = self._body.device, list(rows) == list(range(len(rows)))
-        ids, positions, indices = torch.tensor([tokens, lengths, rows], dtype=torch.long, device=device)
+    def rewind(self, row: int, length: int) -> None:
+        """Forget all but the first ``length`` tokens of a row."""
+        check_rewind(length, self.lengths[row])
+        self.lengths[row] = length
+
+    def read(self, rows: Sequence[int], runs: Sequence[Sequence[int]]) -> Float[Tensor, "tokens dimension"]:
+        """Read on in ``rows``, distinct ones; the context vector after each token, one run after the other."""
+        spans = [(self.lengths[row], self.lengths[row] + len(run)) for row, run in zip(rows, runs, strict=True)]
+        check_room(max(stop for _, stop in spans), self._capacity)
+        ids = torch.tensor([token for run in runs for token in run], dtype=torch.long, device=self._body.device)
+        positions = torch.cat([torch.arange(*span, device=self._body.device) for span in spans])
+        is_step = all(len(run) == 1 for run in runs)
+        attend = self._attend_in_step(rows, positions) if is_step else self._attend_in_turn(rows, spans)
+        states = self._body.run(ids, positions, attend)
+        for row, (_, stop) in zip(rows, spans, strict=True):
+            self.lengths[row] = stop
+        return states
+
+    def _attend_in_step(self, rows: Sequence[int], positions: Tensor) -> Attend:
+        """One token in each row: all in one product, with a mask for the shorter ones."""
+        longest = int(positions.max()) + 1
+        everything = torch.arange(longest, device=self._body.device)
         mask = None
-        if min(lengths) + 1 < longest:
-            mask = (torch.arange(longest, device=device) <= positions[:, None])[:, None, None]
-        some = slice(0, len(rows)) if is_all else indices
+        if int(positions.min()) + 1 < longest:
+            mask = (everything <= positions[:, None])[:, None, None]
+        indices = torch.tensor(rows, dtype=torch.long, device=self._body.device)
+        some = slice(0, len(rows)) if list(rows) == list(range(len(rows))) else indices
 
         def attend(layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
             kept_keys, kept_values = self._cache[layer]
             kept_keys[indices, :, positions] = keys
             kept_values[indices, :, positions] = values
-            taken = F.scaled_dot_product_attention(
-                queries[:, :, None],
-                kept_keys[:, :, :longest][some],
-                kept_values[:, :, :longest][some],
-                attn_mask=mask,
-                scale=self._body.scale,
-                enable_gqa=self._body.n_kv != self._body.n_heads,
+            taken = self._body.attention(
+                queries[:, :, None], kept_keys[:, :, :longest][some], kept_values[:, :, :longest][some], mask
             )
             return taken.reshape(len(rows), -1)
 
-        states = self._body.run(ids, positions, attend)
-        for row in rows:
-            self.lengths[row] += 1
-        return states
+        return attend
+
+    def _attend_in_turn(self, rows: Sequence[int], spans: Sequence[tuple[int, int]]) -> Attend:
+        """Runs of several tokens: one row after the other."""
+        masks = [self._body.causal_mask(*span) for span in spans]
+        sizes = [stop - start for start, stop in spans]
+
+        def attend(layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+            parts = zip(rows, spans, masks, *(x.split(sizes) for x in (queries, keys, values)), strict=True)
+            return torch.cat(
+                [
+                    self._body.attend_one(self._cache[layer], row, start, mask, q, k, v)
+                    for row, (start, _), mask, q, k, v in parts
+                ]
+            )
+
+        return attend
 
 
 def check_room(needed: int, capacity: int) -> None:

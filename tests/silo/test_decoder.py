@@ -181,41 +181,41 @@ def test_more_tokens_than_there_is_room_for_are_refused(model, is_long):
 
 
 def play(decoder: BatchDecoder, script) -> dict[int, list[torch.Tensor]]:
-    """Run ``(who, token)`` events; ``None`` ends a sequence. The log-probabilities that each saw, by who."""
+    """Run events: prompts that join, who leaves, or what each reads next. The log-probabilities that each saw."""
     slots, seen = {}, {}
-    for event in script:
-        if isinstance(event, tuple):
-            who, prompt = event
-            if prompt is None:
-                decoder.leave(slots.pop(who))
-            else:
-                slots[who], reading = decoder.join(prompt)
-                seen[who] = [reading.logprobs]
-        else:
+    for kind, event in script:
+        if kind == "leave":
+            decoder.leave(slots.pop(event))
+        elif kind == "join":
+            for who, (slot, reading) in zip(event, decoder.join(list(event.values())), strict=True):
+                slots[who], seen[who] = slot, [reading.logprobs]
+        elif kind == "step":
             readings = decoder.step({slots[who]: token for who, token in event.items()})
             assert set(readings) == {slots[who] for who in event}
             for who in event:
                 seen[who].append(readings[slots[who]].logprobs)
+        else:
+            for slot, (_, logprobs) in decoder.read_all({slots[who]: run for who, run in event.items()}).items():
+                seen[next(who for who in slots if slots[who] == slot)] += list(logprobs)
     return seen
 
 
 SCRIPT = [
-    (0, [3, 4, 5]),
-    {0: 7},
-    (1, [9]),
-    (2, [8, 8, 8, 8, 8, 8, 1]),
-    {2: 5, 0: 8, 1: 2},
-    {1: 3, 2: 6},
-    {0: 9},
-    (0, None),
-    {1: 4, 2: 7},
-    (3, [30, 31]),
-    {3: 32, 1: 5},
-    (1, None),
-    {2: 8, 3: 33},
-    {2: 9},
+    ("join", {0: [3, 4, 5]}),
+    ("step", {0: 7}),
+    ("join", {1: [9], 2: [8, 8, 8, 8, 8, 8, 1]}),
+    ("step", {2: 5, 0: 8, 1: 2}),
+    ("step", {1: 3, 2: 6}),
+    ("step", {0: 9}),
+    ("leave", 0),
+    ("step", {1: 4, 2: 7}),
+    ("join", {3: [30, 31]}),
+    ("step", {3: 32, 1: 5}),
+    ("leave", 1),
+    ("read", {2: [8], 3: [33, 34, 35]}),
+    ("step", {2: 9}),
 ]
-READ = {0: [3, 4, 5, 7, 8, 9], 1: [9, 2, 3, 4, 5], 2: [8] * 6 + [1, 5, 6, 7, 8, 9], 3: [30, 31, 32, 33]}
+READ = {0: [3, 4, 5, 7, 8, 9], 1: [9, 2, 3, 4, 5], 2: [8] * 6 + [1, 5, 6, 7, 8, 9], 3: [30, 31, 32, 33, 34, 35]}
 N_PROMPT = {0: 3, 1: 1, 2: 7, 3: 2}
 
 
@@ -233,32 +233,47 @@ def test_where_it_is_deterministic_the_bits_of_a_sequence_do_not_depend_on_the_o
     for who, tokens in READ.items():
         decoder = Decoder(body_of(model), head)
         alone = [decoder.read(tokens[: N_PROMPT[who]]).logprobs]
-        alone += [decoder.read([token]).logprobs for token in tokens[N_PROMPT[who] :]]
+        rest = tokens[N_PROMPT[who] :]
+        n_single = 1 if who == 3 else len(rest)
+        alone += [decoder.read([token]).logprobs for token in rest[:n_single]]
+        alone += list(decoder.read_all(rest[n_single:])[1]) if rest[n_single:] else []
         assert all(torch.equal(a, b) for a, b in zip(seen[who], alone, strict=True))
+
+
+def test_a_rewound_slot_is_as_if_it_had_not_read_further(model):
+    decoder = BatchDecoder(body_of(model), head_of(model), 2, 40)
+    (first, _), (second, _) = decoder.join([[3, 4, 5], [6]])
+    decoder.read_all({first: [9, 9, 9], second: [7, 8]})
+    decoder.rewind(first, 4)
+    found = decoder.step({first: 1, second: 2})
+    torch.testing.assert_close(found[first].logprobs, whole(model, [3, 4, 5, 9, 1])[-1], atol=2e-5, rtol=1e-5)
+    torch.testing.assert_close(found[second].logprobs, whole(model, [6, 7, 8, 2])[-1], atol=2e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match="5 tokens can be rewound to 0 to 5 tokens; got 6"):
+        decoder.rewind(first, 6)
 
 
 def test_a_batch_takes_no_more_than_its_slots_and_names_one_that_is_free(llama_model):
     decoder = BatchDecoder(body_of(llama_model), head_of(llama_model), 2, 8)
-    first, _ = decoder.join([1])
-    decoder.join([2])
-    assert decoder.n_free == 0
-    with pytest.raises(RuntimeError, match="all 2 slots are taken"):
-        decoder.join([3])
+    (first, _), (second, _) = decoder.join([[1], [2]])
+    assert {first, second} == {0, 1}
+    with pytest.raises(RuntimeError, match="1 prompts need a slot each; 0 of 2 are free"):
+        decoder.join([[3]])
     decoder.leave(first)
     assert decoder.n_free == 1
-    for use in (lambda: decoder.leave(first), lambda: decoder.step({first: 1})):
+    for use in (lambda: decoder.leave(first), lambda: decoder.step({first: 1}), lambda: decoder.rewind(first, 0)):
         with pytest.raises(KeyError, match=f"slot {first} is free"):
             use()
     assert decoder.step({}) == {}
-    assert decoder.join([4])[0] == first
+    assert decoder.join([[4]])[0][0] == first
 
 
-def test_a_prompt_without_room_takes_no_slot(llama_model):
-    decoder = BatchDecoder(body_of(llama_model), head_of(llama_model), 2, 4)
+@pytest.mark.parametrize("is_deterministic", [False, True])
+def test_a_prompt_without_room_takes_no_slot(llama_model, is_deterministic):
+    decoder = BatchDecoder(body_of(llama_model), head_of(llama_model), 2, 4, is_deterministic)
     with pytest.raises(PromptTooLong, match="room for 4 tokens"):
-        decoder.join([1] * 5)
+        decoder.join([[1, 2], [1] * 5])
     assert decoder.n_free == 2
-    slot, _ = decoder.join([1] * 4)
+    ((slot, _),) = decoder.join([[1] * 4])
     with pytest.raises(PromptTooLong, match="room for 4 tokens"):
         decoder.step({slot: 1})
 
@@ -276,7 +291,7 @@ def test_the_dtype_of_the_model_is_kept(dtype):
 def test_a_language_model_makes_decoders_of_its_own_size(lm):
     tokens = [lm.opening, 5, 6, 7]
     _, expected = lm.decoder().read(tokens)
-    slot, reading = lm.batch_decoder(2, 10, deterministic=True).join(tokens)
+    ((slot, reading),) = lm.batch_decoder(2, 10, deterministic=True).join([tokens])
     assert slot == 0
     assert torch.equal(reading.logprobs, expected)
     with pytest.raises(PromptTooLong, match="room for 96 tokens"):
