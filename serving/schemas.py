@@ -75,7 +75,7 @@ class KnnOptions(Body):
     """How the datastore takes part; see ``silo.settings.KnnSettings`` for units and ranges."""
 
     k: int = KnnSettings.k
-    weight: float = KnnSettings.weight
+    weight: float | None = KnnSettings.weight
     temperature: float | None = None
     n_probe: int = KnnSettings.n_probe
 

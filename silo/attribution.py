@@ -1,10 +1,9 @@
 """Who is owed each generated token: the terms of the mixture that produced it.
 
 Accounting, not a search after the fact. The probability of token *y* is a sum of one term for
-the LM and one for each neighbor whose value is *y*; a term divided by the sum is a **mass**,
-so the masses of a token sum to one. A generated sentence has the mean of the masses of its tokens,
-which sum to one too. Pure functions on numbers and spans; opens no file.
-"""
+the LM, one for each neighbor whose value is *y*, and one for each place where *y* follows the same last tokens; a
+term divided by the sum is a **mass**, so the masses of a token sum to one. A generated sentence has the mean of the
+masses of its tokens,"""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -38,7 +37,9 @@ class GeneratedToken:
     """The likeliest tokens of the mixture and their log-probabilities, likeliest first."""
     parametric_mass: float
     sources: tuple[TokenSource, ...]
-    """By falling mass; with ``parametric_mass`` they sum to one."""
+    """By falling mass; with ``parametric_mass`` and ``unnamed_mass`` they sum to one."""
+    unnamed_mass: float = 0.0
+    """Owed to places in the datastore that are not named, since a frequent phrase has too many of them."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class AttributedSentence:
     """Half-open character span of the completion."""
     parametric_mass: float
     sources: tuple[TokenSource, ...]
-    """By falling mass; with ``parametric_mass`` they sum to one."""
+    """By falling mass; with ``parametric_mass`` and ``unnamed_mass`` they sum to one."""
+    unnamed_mass: float = 0.0
 
 
 def attribute_sentences(text: str, tokens: Sequence[GeneratedToken]) -> tuple[AttributedSentence, ...]:
@@ -83,7 +85,8 @@ def gather(masses: Iterable[tuple[str, int, float]]) -> tuple[TokenSource, ...]:
     return tuple(TokenSource(document, sentence, mass) for (document, sentence), mass in ordered)
 
 
-def _mean_masses(tokens: Sequence[GeneratedToken]) -> tuple[float, tuple[TokenSource, ...]]:
+def _mean_masses(tokens: Sequence[GeneratedToken]) -> tuple[float, tuple[TokenSource, ...], float]:
     share = 1 / len(tokens)
     parametric = sum(token.parametric_mass for token in tokens) * share
-    return parametric, gather((s.document, s.sentence, s.mass * share) for token in tokens for s in token.sources)
+    sources = gather((s.document, s.sentence, s.mass * share) for token in tokens for s in token.sources)
+    return parametric, sources, sum(token.unnamed_mass for token in tokens) * share

@@ -16,16 +16,11 @@ import numpy as np
 
 from datastore.errors import ReaderFenced
 from datastore.store import Datastore
-from silo.attribution import (
-    AttributedSentence,
-    GeneratedToken,
-    TokenSource,
-    attribute_sentences,
-    gather,
-)
+from silo.attribution import AttributedSentence, GeneratedToken, attribute_sentences
 from silo.errors import BadRequest, EncoderMismatch, PromptTooLong
+from silo.gate import Gate
 from silo.lm import LanguageModel
-from silo.mixture import candidates, interpolate, neighbor_logprobs, token_masses
+from silo.prediction import Prediction, Predictor, Trace
 from silo.sampling import choose, likeliest
 from silo.settings import GenerationSettings
 from silo.textstream import TextStream, find_stop, n_held_back
@@ -39,7 +34,7 @@ class Silo:
         EncoderMismatch: another LM wrote the datastore: its keys and token ids would mean nothing here.
     """
 
-    def __init__(self, lm: LanguageModel, datastore: Datastore | None = None) -> None:
+    def __init__(self, lm: LanguageModel, datastore: Datastore | None = None, gate: Gate | None = None) -> None:
         if datastore is not None and datastore.manifest.encoder != lm.fingerprint:
             raise EncoderMismatch(
                 f"this datastore was written by encoder {datastore.manifest.encoder_name!r} "
@@ -47,7 +42,10 @@ class Silo:
                 "Load the checkpoint that wrote it, or build the datastore again with `silo datastore build`."
             )
         self.lm = lm
+        if gate is not None:
+            gate.check_encoder(lm.fingerprint)
         self.datastore = datastore
+        self.gate = gate
 
     @classmethod
     def open(cls, model: str | Path, datastore: str | Path | None = None, device: str = "cpu") -> "Silo":
@@ -88,6 +86,9 @@ class Generation:
         self._text = ""
         self._finish_reason: Literal["stop", "length"] | None = None
         self._epoch = None if silo.datastore is None else silo.datastore.epoch
+        self._predictor = None if silo.datastore is None else Predictor(silo.datastore, settings, silo.gate)
+        if self._predictor is not None and self._predictor.is_silent:
+            self._predictor = None
 
     @property
     def n_prompt_tokens(self) -> int:
@@ -150,10 +151,12 @@ class Generation:
         stream = TextStream(lm.tokenizer, self._prompt)
         decoder = lm.decoder()
         read: Sequence[int] = [lm.opening, *self._prompt]
+        history = list(self._prompt)
         length = 0
         for i in range(settings.max_tokens):
             context, lm_logprobs = decoder.read(read)
-            step = self._step(context.float().cpu().numpy(), lm_logprobs.cpu().numpy(), random.random())
+            step = self._step(context.float().cpu().numpy(), lm_logprobs.cpu().numpy(), history, random.random())
+            history.append(step.id)
             if step.id == lm.boundary:
                 self._finish_reason = "stop"
                 tail = stream.flush()
@@ -168,39 +171,29 @@ class Generation:
             read = [step.id]
         self._finish_reason = "length"
 
-    def _step(self, context: np.ndarray, lm_logprobs: np.ndarray, u: float) -> GeneratedToken:
+    def _step(self, context: np.ndarray, lm_logprobs: np.ndarray, history: Sequence[int], u: float) -> GeneratedToken:
         """Choose one token and trace it; all of it as of one epoch of the datastore."""
-        settings, knn, store = self._settings, self._settings.knn, self._silo.datastore
-        if store is None or knn.weight == 0:
-            logprobs = lm_logprobs.astype(np.float64)
-            token = choose(logprobs, settings.temperature, settings.top_p, u)
-            return _token(token, logprobs, settings.top_logprobs, 1.0, ())
-        temperature = knn.temperature or store.manifest.knn_temperature
+        predictor, store = self._predictor, self._silo.datastore
+        if predictor is None or store is None:
+            prediction = Prediction.of_lm(lm_logprobs)
+            token = choose(prediction.logprobs, self._settings.temperature, self._settings.top_p, u)
+            return _token(token, prediction, self._settings.top_logprobs, Trace(1.0))
         while True:
             with suppress(ReaderFenced), store.step():
-                found = store.search(context[None], knn.k, knn.n_probe)
-                shares = neighbor_logprobs(found.squared_distances[0], temperature)
-                values = found.values[0]
-                logprobs = interpolate(lm_logprobs, candidates(values, shares), knn.weight)
-                token = choose(logprobs, settings.temperature, settings.top_p, u)
-                parametric, proposers, masses = token_masses(
-                    token, float(lm_logprobs[token]), values, shares, knn.weight
-                )
-                places = store.locate(found.entries[0][proposers], found.epoch)
-                if places is not None:
-                    self._epoch = found.epoch
-                    named = (
-                        (place.document, place.sentence, float(m)) for place, m in zip(places, masses, strict=True)
-                    )
-                    return _token(token, logprobs, settings.top_logprobs, parametric, gather(named))
+                answers = predictor.ask(context[None], [history])
+                (prediction,) = predictor.predict(answers, lm_logprobs[None], [history])
+                token = choose(prediction.logprobs, self._settings.temperature, self._settings.top_p, u)
+                trace = predictor.trace(prediction, token)
+                if trace is not None:
+                    self._epoch = answers.epoch
+                    return _token(token, prediction, self._settings.top_logprobs, trace)
 
 
-def _token(
-    token: int, logprobs: np.ndarray, n_top: int, parametric: float, sources: tuple[TokenSource, ...]
-) -> GeneratedToken:
-    logprob = float(logprobs[token])
+def _token(token: int, prediction: Prediction, n_top: int, trace: Trace) -> GeneratedToken:
+    logprob = float(prediction.logprobs[token])
     assert math.isfinite(logprob), "a token of probability zero was chosen"
-    return GeneratedToken(token, "", 0, logprob, likeliest(logprobs, n_top), parametric, sources)
+    top = likeliest(prediction.logprobs, n_top)
+    return GeneratedToken(token, "", 0, logprob, top, trace.parametric_mass, trace.sources, trace.unnamed_mass)
 
 
 def _with_text(token: GeneratedToken, text: str, start: int) -> GeneratedToken:

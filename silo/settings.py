@@ -10,6 +10,10 @@ from silo.errors import BadRequest
 
 MAX_NEIGHBORS = 4096
 MAX_STOPS = 4
+MAX_SUFFIX = 4096
+"""Tokens of the context that are looked up at most."""
+MAX_LENGTHS = 8
+DEFAULT_KNN_SHARE = 0.5
 DEFAULT_CODEC = "sq8"
 DEFAULT_PCA = 64
 """How `silo datastore build` stores keys; chosen with ``tests/benchmarks/bench_bytes.py`` on an LM of 256 dimensions.
@@ -23,8 +27,8 @@ class KnnSettings:
 
     k: int = 32
     """Neighbors per token."""
-    weight: float | int = 0.5
-    """Share of probability given to the datastore, 0 to 1; lambda in Khandelwal et al."""
+    weight: float | int | None = None
+    """Share of probability given to the neighbors, 0 to 1; lambda in Khandelwal et al. None: see ``Shares``."""
     temperature: float | int | None = None
     """tau in exp(-d / tau), in units of squared L2; None takes the one fitted with the datastore."""
     n_probe: int = 8
@@ -32,10 +36,61 @@ class KnnSettings:
 
     def __post_init__(self) -> None:
         _integer("k", self.k, 1, MAX_NEIGHBORS)
-        _number(self, "weight", 0.0, 1.0)
+        if self.weight is not None:
+            _number(self, "weight", 0.0, 1.0)
         _integer("n_probe", self.n_probe, 1, 1 << 20)
         if self.temperature is not None:
             _number(self, "temperature", 1e-6, 1e9, called="knn temperature")
+
+
+@dataclass(frozen=True)
+class NgramSettings:
+    """How the last tokens are looked up in the datastore, and what followed them mixed in; see ``silo.backoff``."""
+
+    weight: float | int | None = None
+    """Share of probability given to what followed, 0 to 1. None: see ``Shares``."""
+    lengths: tuple[int, ...] = (64, 8, 4, 2)
+    """The longest suffix of at most so many tokens is looked up, once for each; decreasing."""
+    min_length: int = 2
+    """A suffix of fewer tokens says nothing."""
+
+    def __post_init__(self) -> None:
+        if self.weight is not None:
+            _number(self, "weight", 0.0, 1.0, called="ngram weight")
+        if not 1 <= len(self.lengths) <= MAX_LENGTHS:
+            raise BadRequest(f"ngram lengths must be 1 to {MAX_LENGTHS} numbers; got {len(self.lengths)}")
+        for length in self.lengths:
+            _integer("ngram length", length, 1, MAX_SUFFIX)
+        if list(self.lengths) != sorted(set(self.lengths), reverse=True):
+            raise BadRequest(f"ngram lengths must decrease; got {self.lengths!r:.80}")
+        _integer("ngram min_length", self.min_length, 1, MAX_SUFFIX)
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Fixed shares of probability of the datastore's two predictors; the rest is the LM's."""
+
+    knn: float
+    ngram: float
+
+    @classmethod
+    def of(cls, knn: float | None, ngram: float | None) -> "Shares":
+        """From those that were given; None stands for one that was not.
+
+        Neighbors get half by default, and n-grams half of the smaller of the neighbors' share and the rest: so
+        whoever gives the neighbors 0 gets the LM alone, and whoever gives them 1 gets nothing else. Where only the
+        share of n-grams is given, neighbors get half or what is left.
+
+        Raises:
+            BadRequest: they sum to more than one.
+        """
+        if knn is None:
+            knn = DEFAULT_KNN_SHARE if ngram is None else min(DEFAULT_KNN_SHARE, 1 - ngram)
+        if ngram is None:
+            ngram = min(knn, 1 - knn) / 2
+        if knn + ngram > 1:
+            raise BadRequest(f"the shares of knn and ngram must not sum to more than 1; got {knn:g} and {ngram:g}")
+        return cls(knn, ngram)
 
 
 @dataclass(frozen=True)
@@ -53,6 +108,7 @@ class GenerationSettings:
     top_logprobs: int = 0
     """How many of the likeliest tokens to report with each token."""
     knn: KnnSettings = field(default_factory=KnnSettings)
+    ngram: NgramSettings = field(default_factory=NgramSettings)
 
     def __post_init__(self) -> None:
         _integer("max_tokens", self.max_tokens, 0, 1 << 20)
@@ -62,6 +118,17 @@ class GenerationSettings:
         _integer("top_logprobs", self.top_logprobs, 0, 20)
         if len(self.stop) > MAX_STOPS or not all(isinstance(s, str) and 0 < len(s) <= 1000 for s in self.stop):
             raise BadRequest(f"stop must be at most {MAX_STOPS} texts of 1 to 1000 characters; got {self.stop!r:.80}")
+        assert self.shares
+
+    @property
+    def shares(self) -> Shares:
+        """The shares that hold where no gate decides."""
+        return Shares.of(self.knn.weight, self.ngram.weight)
+
+    @property
+    def names_shares(self) -> bool:
+        """Whether a share was given, so that it is not the gate's to decide."""
+        return self.knn.weight is not None or self.ngram.weight is not None
 
 
 def _integer(name: str, value: object, low: int, high: int) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from datastore.compaction import compact
 from datastore.optout import opt_out
-from silo import generation
+from silo import prediction
 from silo.attribution import gather
 from silo.errors import BadDocument, BadRequest, EncoderMismatch, PromptTooLong
 from silo.fitting import fit
@@ -82,7 +82,7 @@ def test_a_token_that_was_chosen_while_its_source_left_and_could_not_be_waited_f
             opt_out(silo.datastore, removed[0], now=now, patience=0)
         return found
 
-    monkeypatch.setattr(generation, "gather", leaves_after_it_is_traced)
+    monkeypatch.setattr(prediction, "gather", leaves_after_it_is_traced)
     if not has_steps:
         monkeypatch.setattr(silo.datastore, "step", contextlib.nullcontext)
     (token,) = silo.generate(prompt, settings)
@@ -97,7 +97,8 @@ def test_masses_of_every_token_and_sentence_sum_to_one(lm, build, pages):
     tokens = list(generation)
     assert any(token.sources for token in tokens)
     for part in [*tokens, *generation.sentences()]:
-        assert part.parametric_mass + sum(source.mass for source in part.sources) == pytest.approx(1)
+        named = sum(source.mass for source in part.sources)
+        assert part.parametric_mass + part.unnamed_mass + named == pytest.approx(1)
     assert generation.sentences()[0].start == 0
     assert generation.sentences()[-1].end == len(generation.text)
 
