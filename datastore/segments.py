@@ -116,6 +116,10 @@ class Segment:
         """Half-open range of the document's positions, its end token included."""
         return int(self._documents[ordinal, 0]), int(self._documents[ordinal + 1, 0])
 
+    def end_of(self, position: int) -> int:
+        """One past the last position of the document that has ``position``."""
+        return int(self._documents[np.searchsorted(self._documents[:, 0], position, side="right"), 0])
+
     def locate(self, positions: NDArray[np.int64]) -> list[tuple[int, int, int]]:
         """Of each entry: its document, the sentence in which its value begins, and its position in the document."""
         ordinals = np.searchsorted(self._documents[:, 0], positions, side="right") - 1

@@ -243,6 +243,21 @@ class Datastore:
         except _LayoutMoved:
             return None
 
+    def following(self, entry: int, n: int, epoch: int) -> NDArray[np.int64] | None:
+        """The values of the first of ``n`` entries from ``entry`` on, which an answer of ``epoch`` gave.
+
+        They end with the document, and before an entry that is not live. None where the store has changed since.
+        """
+        snapshot = self._current()
+        if snapshot.epoch != epoch:
+            return None
+        index = int(np.searchsorted(snapshot.starts, entry, side="right")) - 1
+        segment, first = snapshot.segments[index], entry - snapshot.starts[index]
+        stop = min(first + n, segment.end_of(first) - 1)  # the end of text has no entry
+        is_live = snapshot.masks[index].flags[first:stop]
+        n_live = len(is_live) if is_live.all() else int(is_live.argmin())
+        return segment.tokens[first + 1 : first + 1 + n_live].astype(np.int64)
+
     def document(self, id: str) -> StoredDocument:  # noqa: A002
         """What the store knows of a document, removed ones too. Raises UnknownDocument."""
         row = None

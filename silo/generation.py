@@ -17,6 +17,8 @@ import numpy as np
 from datastore.errors import ReaderFenced
 from datastore.store import Datastore
 from silo.attribution import AttributedSentence, GeneratedToken, attribute_sentences
+from silo.decoder import Decoder
+from silo.drafting import Drafter
 from silo.errors import BadRequest, EncoderMismatch, PromptTooLong
 from silo.gate import Gate
 from silo.lm import LanguageModel
@@ -86,6 +88,7 @@ class Generation:
         self._text = ""
         self._finish_reason: Literal["stop", "length"] | None = None
         self._epoch = None if silo.datastore is None else silo.datastore.epoch
+        self._entries: tuple[int, ...] = ()
         self._predictor = None if silo.datastore is None else Predictor(silo.datastore, settings, silo.gate)
         if self._predictor is not None and self._predictor.is_silent:
             self._predictor = None
@@ -149,14 +152,9 @@ class Generation:
         lm, settings = self._silo.lm, self._settings
         random = np.random.default_rng(settings.seed % (1 << 64))
         stream = TextStream(lm.tokenizer, self._prompt)
-        decoder = lm.decoder()
-        read: Sequence[int] = [lm.opening, *self._prompt]
         history = list(self._prompt)
         length = 0
-        for i in range(settings.max_tokens):
-            context, lm_logprobs = decoder.read(read)
-            step = self._step(context.float().cpu().numpy(), lm_logprobs.cpu().numpy(), history, random.random())
-            history.append(step.id)
+        for i, step in enumerate(self._steps(history, random)):
             if step.id == lm.boundary:
                 self._finish_reason = "stop"
                 tail = stream.flush()
@@ -168,8 +166,39 @@ class Generation:
                 text += stream.flush()
             yield _with_text(step, text, length)
             length += len(text)
-            read = [step.id]
         self._finish_reason = "length"
+
+    def _steps(self, history: list[int], random: np.random.Generator) -> Iterator[GeneratedToken]:
+        """Up to ``max_tokens`` tokens; ``history`` grows by each.
+
+        The number that chooses a token is drawn for its place, and what is drafted only says how many are read at
+        once. So the tokens are the same with drafts and without.
+        """
+        lm, n = self._silo.lm, self._settings.max_tokens
+        decoder = lm.decoder()
+        drafter = Drafter(self._silo.datastore) if self._settings.draft and self._silo.datastore is not None else None
+        read: Sequence[int] = [lm.opening, *history]
+        made = 0
+        while made < n:
+            draft = drafter.propose(n - made - 1) if drafter is not None and made else []
+            before = decoder.length + len(read)
+            contexts, logprobs = _read(decoder, read, draft)
+            n_kept = 0
+            for row in range(len(draft) + 1):
+                step = self._step(contexts[row], logprobs[row], history, random.random())
+                history.append(step.id)
+                made += 1
+                if drafter is not None:
+                    drafter.chose(self._entries, self._epoch)
+                is_drafted = row < len(draft) and step.id == draft[row]
+                n_kept += is_drafted
+                yield step
+                if not is_drafted:
+                    break
+            if drafter is not None and draft:
+                drafter.judged(len(draft), n_kept)
+                decoder.rewind(before + n_kept)
+            read = history[-1:]
 
     def _step(self, context: np.ndarray, lm_logprobs: np.ndarray, history: Sequence[int], u: float) -> GeneratedToken:
         """Choose one token and trace it; all of it as of one epoch of the datastore."""
@@ -185,8 +214,17 @@ class Generation:
                 token = choose(prediction.logprobs, self._settings.temperature, self._settings.top_p, u)
                 trace = predictor.trace(prediction, token)
                 if trace is not None:
-                    self._epoch = answers.epoch
+                    self._epoch, self._entries = answers.epoch, trace.entries
                     return _token(token, prediction, self._settings.top_logprobs, trace)
+
+
+def _read(decoder: Decoder, tokens: Sequence[int], draft: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Contexts and log-probabilities after the last of ``tokens`` and after each token of ``draft``."""
+    if not draft:
+        context, logprobs = decoder.read(tokens)
+        return context.float().cpu().numpy()[None], logprobs.cpu().numpy()[None]
+    contexts, rows = decoder.read_all([*tokens, *draft])
+    return contexts.float().cpu().numpy()[len(tokens) - 1 :], rows.cpu().numpy()[len(tokens) - 1 :]
 
 
 def _token(token: int, prediction: Prediction, n_top: int, trace: Trace) -> GeneratedToken:

@@ -72,6 +72,8 @@ class Trace:
     sources: tuple[TokenSource, ...] = ()
     unnamed_mass: float = 0.0
     """Owed to occurrences in the datastore beyond ``MAX_NAMED``, and to those at which a document ends."""
+    entries: tuple[int, ...] = ()
+    """Of the sources, as of the epoch of the answer."""
 
 
 class Predictor:
@@ -194,7 +196,7 @@ class Predictor:
         if places is None:
             return None
         sources = gather((p.document, p.sentence, m) for p, m in zip(places, each.tolist(), strict=True))
-        return Trace(parametric, sources, unnamed)
+        return Trace(parametric, sources, unnamed, tuple(entries.tolist()))
 
     def _occurrences(
         self, prediction: Prediction, token: int, suffixes: Sequence[tuple[int, int]]

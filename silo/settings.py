@@ -109,6 +109,9 @@ class GenerationSettings:
     """How many of the likeliest tokens to report with each token."""
     knn: KnnSettings = field(default_factory=KnnSettings)
     ngram: NgramSettings = field(default_factory=NgramSettings)
+    draft: bool = False
+    """Whether text that is being copied from the datastore is read several tokens at a time: the same tokens, faster
+    where text repeats, and log-probabilities to float rounding; see ``silo.drafting``."""
 
     def __post_init__(self) -> None:
         _integer("max_tokens", self.max_tokens, 0, 1 << 20)

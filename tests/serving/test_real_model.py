@@ -21,8 +21,8 @@ from serving import create_app
 from serving.engine import Engine
 from serving.rendering import MAX_SHOWN_SOURCES
 from silo.cli import build_app
+from silo.decoder import Decoder
 from silo.generation import Generation, Silo
-from silo.lm import Decoder
 from silo.settings import GenerationSettings, KnnSettings
 from tests.serving.conftest import serving
 
