@@ -16,7 +16,7 @@ def create_app(engine: "Engine") -> "Flask":
     """The application that answers from ``engine``. Opens no file and no socket."""
     from flask import Flask
 
-    from serving import completions, documents, health, models, optouts, problems
+    from serving import chat, completions, documents, health, models, optouts, problems
     from serving.bodies import MAX_BODY_BYTES
 
     app = Flask("serving", static_folder=None)
@@ -24,7 +24,15 @@ def create_app(engine: "Engine") -> "Flask":
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.merge_slashes = False  # the id of a document may be a URL
     problems.register(app)
-    for endpoint in (completions, documents, health, models, optouts):
+    endpoints = (
+        chat,
+        completions,
+        documents,
+        health,
+        models,
+        optouts,
+    )
+    for endpoint in endpoints:
         app.register_blueprint(endpoint.blueprint(engine))
 
     @app.after_request

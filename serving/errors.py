@@ -6,6 +6,7 @@
     ├── NoDatastore            a request is about documents, and the server has no datastore
     ├── Busy                   as many requests are being answered as the server takes
     ├── Stopping               the server is being stopped
+    ├── TimedOut               an answer took longer than the server lets it take
     └── CannotListen           the address is taken, or is none of this machine's
 
 Each message says what was expected, what arrived, and what to do next.
@@ -53,6 +54,10 @@ class Busy(ServingError):
 
 class Stopping(ServingError):
     """The server is being stopped."""
+
+
+class TimedOut(ServingError):
+    """An answer took longer than the server lets it take."""
 
 
 class CannotListen(ServingError):

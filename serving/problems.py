@@ -16,7 +16,7 @@ from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from datastore.errors import UnknownDocument, WriterBusy
-from serving.errors import BadBody, Busy, Fault, NoDatastore, Stopping, UnknownModel
+from serving.errors import BadBody, Busy, Fault, NoDatastore, Stopping, TimedOut, UnknownModel
 from silo.errors import BadRequest, PromptTooLong
 
 MEDIA_TYPE = "application/problem+json"
@@ -74,6 +74,8 @@ def problem_of(error: Exception) -> Problem:
             return Problem(429, "too_many_requests", str(error), headers={"Retry-After": "1"})
         case Stopping():
             return Problem(503, "stopping", str(error), headers={"Retry-After": "1"})
+        case TimedOut():
+            return Problem(504, "timed_out", str(error))
         case WriterBusy():
             return Problem(503, "datastore_busy", str(error), headers={"Retry-After": "1"})
         case HTTPException():
@@ -85,7 +87,7 @@ def problem_of(error: Exception) -> Problem:
 def describe(error: Exception, problem: Problem) -> dict[str, Any]:
     """The document of ``problem``, under a name of its own; the error is logged if something is broken."""
     instance = uuid.uuid4().urn
-    if problem.status >= 500 and problem.status != HTTPStatus.SERVICE_UNAVAILABLE:
+    if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         logger.error("%s: %s", instance, type(error).__name__, exc_info=error)
     return problem.to_json(instance)
 

@@ -27,6 +27,8 @@ from silo.errors import BadRequest, EncoderMismatch, PromptTooLong
 from silo.lm import LanguageModel
 from silo.mixture import candidates, interpolate, neighbor_logprobs, token_masses
 from silo.sampling import choose, likeliest
+from silo.scored import ScoredText
+from silo.scoring import echoed, score
 from silo.settings import GenerationSettings
 from silo.textstream import TextStream, find_stop, n_held_back
 from silo.tokenizer import tokenize
@@ -62,6 +64,20 @@ class Silo:
             PromptTooLong: prompt and ``max_tokens`` do not fit the LM's context.
             BadRequest: a token id is outside the vocabulary.
         """
+        ids = self._ids(prompt, settings)
+        return Generation(self, ids, settings)
+
+    def score(self, prompt: str | Sequence[int], settings: GenerationSettings, n_top: int | None) -> ScoredText:
+        """The text of ``prompt``, and unless ``n_top`` is None the log-probability of each of its tokens, and of as
+        many of the likeliest in its place. Raises as ``generate``.
+        """
+        if n_top is None:
+            return echoed(self.lm, prompt)
+        self._ids(prompt, settings)
+        return score(self.lm, self.datastore, prompt, settings.knn, n_top)
+
+    def _ids(self, prompt: str | Sequence[int], settings: GenerationSettings) -> list[int]:
+        """The tokens of ``prompt``, which must leave room for ``max_tokens``."""
         if isinstance(prompt, str):
             ids = [int(token) for token in tokenize(self.lm.tokenizer, prompt).ids]
         else:
@@ -74,7 +90,7 @@ class Silo:
                 f"the prompt has {len(ids)} tokens and max_tokens is {settings.max_tokens}; together they must "
                 f"not exceed {room}. Shorten the prompt, or ask for fewer tokens."
             )
-        return Generation(self, ids, settings)
+        return ids
 
 
 class Generation:
