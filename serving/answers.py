@@ -13,9 +13,11 @@ from typing import Any, Protocol
 
 from flask import Response, jsonify, request
 
+from serving.access import Reader, begin
 from serving.drafts import Draft, usage_of
 from serving.engine import Engine
-from serving.jobs import Ended, Event, Job, Run
+from serving.guard import Guard
+from serving.jobs import Ended, Event, Job, Made, Run
 from serving.problems import describe, problem_of
 from serving.schemas import Sampled
 
@@ -60,8 +62,9 @@ class Plan:
 
 def answered(engine: Engine, asked: Sampled, plan: Plan, shape: Shape) -> Response:
     """The response to the current request."""
+    begin(sum(job.settings.max_tokens for job in plan.jobs))
     run = engine.start(plan.jobs, _has_left())
-    answer = _Answer(engine, run, asked, plan, shape, shape.prefix + secrets.token_hex(12))
+    answer = _Answer(engine, run, asked, plan, shape, Reader.of_request(engine))
     if asked.stream:
         response = Response(answer.events(), mimetype="text/event-stream", headers={"X-Accel-Buffering": "no"})
         # Not left to the generator: one that was never begun does not run its `finally`.
@@ -76,14 +79,20 @@ def answered(engine: Engine, asked: Sampled, plan: Plan, shape: Shape) -> Respon
 class _Answer:
     """One request's answer."""
 
-    def __init__(self, engine: Engine, run: Run, asked: Sampled, plan: Plan, shape: Shape, name: str) -> None:
+    def __init__(self, engine: Engine, run: Run, asked: Sampled, plan: Plan, shape: Shape, reader: Reader) -> None:
         self._engine, self._run, self._asked, self._plan, self._shape = engine, run, asked, plan, shape
+        self._reader = reader
         self._drafts = [Draft() for _ in plan.jobs]
+        self._guards = [Guard(draft, reader) for draft in self._drafts]
+        name = shape.prefix + secrets.token_hex(12)
         self._same = {"id": name, "created": int(engine.now().timestamp()), "model": engine.model_name}
 
     def whole(self) -> dict[str, Any]:
-        for event in self._run.events():
-            self._drafts[event.job].take(event)
+        try:
+            for _ in self._taken():
+                pass
+        finally:
+            self._reader.used(self._usage()["total_tokens"])
         choices = [self._shape.whole(index, draft) for index, draft in enumerate(self._best())]
         return self._frame(self._shape.name, choices) | {"usage": self._usage()}
 
@@ -92,11 +101,9 @@ class _Answer:
         growing = [self._shape.growing(index) for index in range(len(self._drafts))]
         n_left = len(self._drafts)
         try:
-            for event in self._run.events():
-                draft = self._drafts[event.job]
-                draft.take(event)
+            for event in self._taken():
                 n_left -= isinstance(event, Ended)
-                for choice in growing[event.job](draft, event):
+                for choice in growing[event.job](self._drafts[event.job], event):
                     yield self._event([choice], usage=None)
             if n_left:
                 return  # the client has left
@@ -105,6 +112,25 @@ class _Answer:
             yield "data: [DONE]\n\n"
         except Exception as error:
             yield f"data: {_dumps(describe(error, problem_of(error)))}\n\n"
+        finally:
+            self._reader.used(self._usage()["total_tokens"])
+
+    def _taken(self) -> Iterator[Event]:
+        """The events of the jobs, after their drafts took them. A job whose draft may not go on ends there."""
+        ended: set[int] = set()
+        for event in self._run.events():
+            draft = self._drafts[event.job]
+            if event.job in ended:
+                continue
+            draft.take(event)
+            yield event
+            if isinstance(event, Made) and self._guards[event.job].forbids_more():
+                end = Ended(event.job, "content_filter", draft.n_prompt_tokens, draft.epoch)
+                draft.take(end)
+                ended.add(event.job)
+                yield end
+            if len(ended) == len(self._drafts):
+                return
 
     def _best(self) -> Iterator[Draft]:
         """The drafts that are the answer: for each prompt the likeliest by token, in the order of their seeds."""

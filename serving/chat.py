@@ -11,12 +11,14 @@ from typing import Any
 
 from flask import Blueprint, Response
 
+from serving.access import Reader, needs
 from serving.answers import Plan, answered, drawn_seed
 from serving.bodies import received
 from serving.completions import seeded
 from serving.drafts import Draft
 from serving.engine import Engine
 from serving.jobs import Ended, Event, Job, Made
+from serving.keys import Scope
 from serving.rendering import chat_logprobs_json, shifted
 from serving.schemas import ChatRequest, Message
 
@@ -30,10 +32,13 @@ def blueprint(engine: Engine) -> Blueprint:
     routes = Blueprint("chat", __name__)
 
     @routes.post("/v1/chat/completions")
+    @needs(Scope.GENERATE)
     def chat() -> Response:
         asked = received(ChatRequest)
         engine.check_model(asked.model)
-        return answered(engine, asked, plan_of(asked, engine.context_length), _Turn(engine, asked))
+        return answered(
+            engine, asked, plan_of(asked, engine.context_length), _Turn(engine, Reader.of_request(engine), asked)
+        )
 
     return routes
 
@@ -60,6 +65,7 @@ class _Turn:
     """Choices as turns of a conversation."""
 
     engine: Engine
+    reader: Reader
     asked: ChatRequest
     prefix: str = "chatcmpl-"
     name: str = "chat.completion"
@@ -69,7 +75,7 @@ class _Turn:
         content = draft.text.lstrip()
         message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
         if self.asked.attributions:
-            notes = draft.feed(self.engine.passage).rest()
+            notes = draft.feed(self.reader.passage).rest()
             message["annotations"] = shifted(notes, len(content) - len(draft.text))
         logprobs = self._logprobs(draft.tokens)
         return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": draft.finish_reason}
@@ -88,7 +94,7 @@ class _Turn:
                 n_sent = 0
                 yield chunk({"role": "assistant", "content": "", "refusal": None}, [])
                 if self.asked.attributions:
-                    feed = draft.feed(self.engine.passage)
+                    feed = draft.feed(self.reader.passage)
             content = draft.text.lstrip()
             delta: dict[str, Any] = {}
             match event:

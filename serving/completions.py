@@ -4,19 +4,22 @@ Choice *i* of a prompt is drawn with the request's seed + *i*. An echoed prompt 
 it is scored, as evaluation harnesses ask for (``max_tokens`` of 0 or 1, token ids).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from flask import Blueprint, Response
 
+from serving.access import Reader, needs
 from serving.answers import Plan, answered, drawn_seed
 from serving.bodies import received
 from serving.drafts import Draft
 from serving.engine import Engine
 from serving.jobs import Ended, Event, Job, Made, Read
+from serving.keys import Scope
 from serving.rendering import echo_logprobs_json, logprobs_json, shifted
 from serving.schemas import CompletionRequest
+from silo.attribution import GeneratedToken
 from silo.settings import GenerationSettings
 
 
@@ -25,10 +28,11 @@ def blueprint(engine: Engine) -> Blueprint:
     routes = Blueprint("completions", __name__)
 
     @routes.post("/v1/completions")
+    @needs(Scope.GENERATE)
     def complete() -> Response:
         asked = received(CompletionRequest)
         engine.check_model(asked.model)
-        return answered(engine, asked, plan_of(asked), _Text(engine, asked))
+        return answered(engine, asked, plan_of(asked), _Text(engine, Reader.of_request(engine), asked))
 
     return routes
 
@@ -56,6 +60,7 @@ class _Text:
     """Choices as texts."""
 
     engine: Engine
+    reader: Reader
     asked: CompletionRequest
     prefix: str = "cmpl-"
     name: str = "text_completion"
@@ -63,12 +68,13 @@ class _Text:
 
     def whole(self, index: int, draft: Draft) -> dict[str, Any]:
         before = draft.prompt.text if draft.prompt else ""
-        notes = draft.feed(self.engine.passage).rest() if self.asked.attributions else None
+        notes = draft.feed(self.reader.passage).rest() if self.asked.attributions else None
         logprobs = self._logprobs(draft, draft.tokens)
         if logprobs is not None and draft.prompt:
             echoed = echo_logprobs_json(draft.prompt, self.engine.token_text)
             logprobs = {name: echoed[name] + column for name, column in logprobs.items()}
-        return _choice(index, before + draft.text, logprobs, notes, len(before), draft.finish_reason)
+        choice = _choice(index, before + draft.text, logprobs, notes, len(before), draft.finish_reason)
+        return choice if notes is None else choice | {"datastore_mass": _masses(draft.tokens)}
 
     def growing(self, index: int) -> Callable[[Draft, Event], Iterator[dict[str, Any]]]:
         feed = None
@@ -76,7 +82,7 @@ class _Text:
         def grow(draft: Draft, event: Event) -> Iterator[dict[str, Any]]:
             nonlocal feed
             if feed is None and self.asked.attributions:
-                feed = draft.feed(self.engine.passage)
+                feed = draft.feed(self.reader.passage)
             n_before = len(draft.prompt.text) if draft.prompt else 0
             none: list[dict[str, Any]] | None = [] if feed else None
             match event:
@@ -86,7 +92,9 @@ class _Text:
                     yield _choice(index, event.scored.text, logprobs, none, 0, None)
                 case Made():
                     notes = feed.so_far() if feed else None
-                    yield _choice(index, event.token.text, self._logprobs(draft, [event.token]), notes, n_before, None)
+                    logprobs = self._logprobs(draft, [event.token])
+                    choice = _choice(index, event.token.text, logprobs, notes, n_before, None)
+                    yield choice if notes is None else choice | {"datastore_mass": _masses([event.token])}
                 case Ended():
                     notes = feed.rest() if feed else None
                     yield _choice(index, "", self._logprobs(draft, []), notes, n_before, event.finish_reason)
@@ -98,6 +106,11 @@ class _Text:
             return None
         start = len(draft.prompt.text) if draft.prompt else 0
         return logprobs_json(tokens, self.engine.token_text, self.asked.logprobs, start)
+
+
+def _masses(tokens: Sequence[GeneratedToken]) -> list[float]:
+    """Which share of each token is the datastore's."""
+    return [1 - float(token.parametric_mass) for token in tokens]
 
 
 def _choice(

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from datastore.errors import UnknownDocument
 from datastore.records import StoredDocument
@@ -21,6 +21,11 @@ from serving.protocols import Model, Receipt, Store
 from serving.runners import Runners
 from silo import __version__
 from silo.attribution import TokenSource
+from silo.documents import Document
+
+if TYPE_CHECKING:
+    from datastore.store import Datastore
+    from silo.ingestion import Ingested
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,8 @@ class Passage:
     """A source sentence that may be shown at this moment."""
 
     document: StoredDocument
-    text: str
+    text: str | None
+    """None where it is not for whoever asks."""
 
 
 def _opt_out(store: Any, document: str, now: datetime) -> Receipt:
@@ -109,6 +115,21 @@ class Engine:
     def document(self, id: str) -> StoredDocument:  # noqa: A002
         """Facts and state of a document. Raises UnknownDocument, and NoDatastore where there is none."""
         return self._store().document(id)
+
+    def documents(self, after: str | None, limit: int, state: str | None) -> list[StoredDocument]:
+        """At most ``limit`` documents after the one called ``after``. Raises UnknownDocument and NoDatastore."""
+        from datastore.listing import page
+
+        return page(self.whole_store(), after, limit, state)
+
+    def ingest(self, documents: Sequence[Document]) -> "Ingested":
+        """Add documents. Raises DuplicateDocument and WriterBusy, and NoDatastore where there is nothing to add to."""
+        self._store()
+        return self._makers.ingest(documents)
+
+    def whole_store(self) -> "Datastore":
+        """The datastore itself, for what is done with it alone. Raises NoDatastore."""
+        return cast("Datastore", self._store())
 
     def passage(self, source: TokenSource) -> Passage | None:
         """The source sentence and its document; None where it has left the datastore.

@@ -5,12 +5,16 @@ Facts alone: knows neither HTTP nor models, nor whether the maker is a thread or
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from serving.protocols import Prompt
 from silo.attribution import GeneratedToken
+from silo.documents import Document
 from silo.scored import ScoredText
 from silo.settings import GenerationSettings
+
+if TYPE_CHECKING:
+    from silo.ingestion import Ingested
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,10 @@ class Makers(Protocol):
 
     def start(self, jobs: Sequence[Job], has_left: Callable[[], bool] = lambda: False) -> Run:
         """Check the jobs of a request and begin them. Raises Busy, Stopping, PromptTooLong and BadRequest."""
+        ...
+
+    def ingest(self, documents: Sequence[Document]) -> "Ingested":
+        """Encode and add documents. Raises DuplicateDocument and WriterBusy."""
         ...
 
     def close(self) -> None:

@@ -83,20 +83,19 @@ class Growing(Protocol):
         ...
 
 
-class SentenceFeed:
-    """The annotations of a completion in the making, each handed out once: when its sentence is final.
+class FinalSentences:
+    """The sentences of a completion in the making, each handed out once: when it is final.
 
     A sentence is final when a later one has begun, or at the end.
     """
 
-    def __init__(self, generation: Growing, passage_of: PassageOf) -> None:
+    def __init__(self, generation: Growing) -> None:
         self._generation = generation
-        self._passage_of = passage_of
         self._n_begun = 1
         self._n_told = 0
 
-    def so_far(self) -> list[dict[str, Any]]:
-        """The annotations that became final since the last call."""
+    def so_far(self) -> list[AttributedSentence]:
+        """Those that became final since the last call."""
         spans = sentence_spans(self._generation.text)
         if len(spans) <= self._n_begun:
             return []
@@ -104,17 +103,37 @@ class SentenceFeed:
         begun = spans[-1][0]
         return self._tell(sentence for sentence in self._generation.sentences() if sentence.end <= begun)
 
-    def rest(self) -> list[dict[str, Any]]:
-        """The remaining annotations, after the end."""
+    def rest(self) -> list[AttributedSentence]:
+        """The remaining ones, after the end."""
         return self._tell(self._generation.sentences())
 
-    def _tell(self, final: Iterable[AttributedSentence]) -> list[dict[str, Any]]:
+    def _tell(self, final: Iterable[AttributedSentence]) -> list[AttributedSentence]:
         fresh = list(final)[self._n_told :]
         self._n_told += len(fresh)
+        return fresh
+
+
+class SentenceFeed:
+    """The annotations of a completion in the making, as its sentences become final."""
+
+    def __init__(self, generation: Growing, passage_of: PassageOf) -> None:
+        self._generation = generation
+        self._passage_of = passage_of
+        self._final = FinalSentences(generation)
+
+    def so_far(self) -> list[dict[str, Any]]:
+        """The annotations that became final since the last call."""
+        return self._rendered(self._final.so_far())
+
+    def rest(self) -> list[dict[str, Any]]:
+        """The remaining annotations, after the end."""
+        return self._rendered(self._final.rest())
+
+    def _rendered(self, sentences: Iterable[AttributedSentence]) -> list[dict[str, Any]]:
         text, epoch = self._generation.text, self._generation.epoch
         return [
             annotation_json(sentence, text[sentence.start : sentence.end], epoch, self._passage_of)
-            for sentence in fresh
+            for sentence in sentences
         ]
 
 
@@ -176,8 +195,8 @@ def _source_json(source: TokenSource, text: str, passage: Passage | None) -> dic
         "owner": facts.owner,
         "source": facts.source,
         "sentence": source.sentence,
-        "text": passage.text.strip()[:MAX_SOURCE_CHARACTERS],
-        "verbatim": verbatim(text, passage.text),
+        "text": None if passage.text is None else passage.text.strip()[:MAX_SOURCE_CHARACTERS],
+        "verbatim": None if passage.text is None else verbatim(text, passage.text),
         "mass": source.mass,
         "removed": False,
     }

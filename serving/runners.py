@@ -13,10 +13,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 from serving.errors import Busy, Stopping, TimedOut
 from serving.jobs import Ended, Event, Job, Made, Read
 from serving.protocols import Generation, Model
+from silo.documents import Document
+
+if TYPE_CHECKING:
+    from silo.ingestion import Ingested, Ingester
 
 DEFAULT_SLOTS = 16
 """Completions that are made at once."""
@@ -55,6 +60,7 @@ class Runners:
         self._n_idle = 0
         self._n_requests = 0
         self._is_closed = False
+        self._ingester: "Ingester | None" = None
 
     @property
     def n_requests(self) -> int:
@@ -85,6 +91,14 @@ class Runners:
         run = LocalRun(self, jobs, generations, has_left, time.monotonic() + self._seconds)
         run.begin()
         return run
+
+    def ingest(self, documents: Sequence[Document]) -> "Ingested":
+        """Encode and add documents, in the caller's thread. Raises DuplicateDocument and WriterBusy."""
+        from silo.ingestion import Ingester
+
+        if self._ingester is None:
+            self._ingester = Ingester(self._model.lm, self._model.datastore)  # type: ignore[arg-type]
+        return self._ingester.ingest(documents)
 
     def close(self) -> None:
         """End the completions that are being made at their next token, with Stopping, and begin no more.
