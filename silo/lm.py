@@ -1,8 +1,8 @@
-"""A causal LM of transformers as SILO uses it: context vectors, next-token log-probabilities, decoding.
+"""A causal LM of transformers as SILO uses it: context vectors and next-token log-probabilities.
 
-Knows tokens and tensors; knows no datastore. The context vector of a token is what the output matrix
-multiplies: the last hidden state after the final norm (``hidden_states[-1]`` in transformers), which Min et al.
-(2023), section 4.2, take as the key of their kNN-LM.
+Knows tokens and tensors; knows no datastore. How sequences are read token by token is the business of ``decoder``.
+The context vector of a token is what the output matrix multiplies: the last hidden state after the final norm
+(``hidden_states[-1]`` in transformers), which Min et al. (2023), section 4.2, take as the key of their kNN-LM.
 """
 
 import functools
@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from silo.checkpoint import refuse_baseline
+from silo.decoder import BatchDecoder, Decoder, body_of
 from silo.errors import BadCheckpoint
 from silo.tokenizer import boundary_token, load_tokenizer, opening_token
 
@@ -50,6 +51,7 @@ class LanguageModel:
         self.vocab_size: int = model.config.vocab_size
         self.context_length: int = model.config.max_position_embeddings
         self.dimension: int = self._head.in_features
+        self.body = body_of(self.model)
         self._check()
 
     @classmethod
@@ -119,9 +121,13 @@ class LanguageModel:
         for starts in _batched(_window_starts(len(sequence), window), max(1, _BATCH_TOKENS // window)):
             yield starts, torch.stack([sequence[start : start + window] for start in starts])
 
-    def decoder(self) -> "Decoder":
-        """A new sequence to be read and continued."""
-        return Decoder(self)
+    def decoder(self, capacity: int | None = None) -> Decoder:
+        """A new sequence to be read and continued, with room for ``capacity`` tokens or the LM's whole context."""
+        return Decoder(self.body, self.logprobs, capacity)
+
+    def batch_decoder(self, n_slots: int, capacity: int | None = None, *, deterministic: bool = False) -> BatchDecoder:
+        """Up to ``n_slots`` sequences to be read side by side; see there what ``deterministic`` means."""
+        return BatchDecoder(self.body, self.logprobs, n_slots, capacity, deterministic)
 
     def _check(self) -> None:
         if len(self.tokenizer) > self.vocab_size:
@@ -137,23 +143,6 @@ class LanguageModel:
                 f"{type(self.model).__name__} does more to its last hidden state than multiply it by its output matrix "
                 "(a scale or a soft cap), so its keys would not belong to its probabilities. Use another architecture."
             )
-
-
-class Decoder:
-    """One sequence, read token by token with a cache; batch 1."""
-
-    def __init__(self, lm: LanguageModel) -> None:
-        self._lm = lm
-        self._cache = DynamicCache(config=lm.model.config)
-
-    def read(self, tokens: Sequence[int]) -> tuple[Float[Tensor, " dimension"], Float[Tensor, " vocabulary"]]:
-        """Read ``tokens``; the context vector after the last and the log-probabilities of what follows."""
-        lm = self._lm
-        with torch.inference_mode():
-            ids = torch.tensor([list(tokens)], device=lm.device)
-            out = lm._body(input_ids=ids, past_key_values=self._cache, use_cache=True)
-            context = out.last_hidden_state[0, -1]
-            return context, lm.logprobs(context)
 
 
 def _check_device(device: str) -> None:

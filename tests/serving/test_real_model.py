@@ -22,8 +22,8 @@ from serving.engine import Engine
 from serving.rendering import MAX_SHOWN_SOURCES
 from serving.runners import Runners
 from silo.cli import build_app
+from silo.decoder import Decoder
 from silo.generation import Generation, Silo
-from silo.lm import Decoder
 from silo.settings import GenerationSettings, KnnSettings
 from tests.serving.conftest import serving
 
