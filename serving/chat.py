@@ -57,7 +57,9 @@ def plan_of(asked: ChatRequest, context_length: int) -> Plan:
     n_top = asked.top_logprobs or 0 if asked.logprobs else None
     settings = asked.sampling(drawn_seed(), wanted, (*asked.stop, END_OF_TURN), n_top)
     prompt = template(asked.messages)
-    return Plan([Job(prompt, seeded(settings, i)) for i in range(asked.n)], asked.n, asked.n)
+    return Plan(
+        [Job(prompt, seeded(settings, i), is_alone=asked.deterministic) for i in range(asked.n)], asked.n, asked.n
+    )
 
 
 @dataclass(frozen=True)

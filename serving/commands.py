@@ -23,7 +23,7 @@ def serve(
     from serving.server import listen, port_of
     from silo.generation import Silo
 
-    engine = Engine(Silo.open(model, datastore, device=device))
+    engine = Engine.of_silo(Silo.open(model, datastore, device=device))
     server = listen(create_app(engine), host, port)
 
     def stop(*_: object) -> None:

@@ -42,7 +42,7 @@ def plan_of(asked: CompletionRequest) -> Plan:
     settings = asked.settings(drawn_seed())
     n_made = 1 if settings.temperature == 0 and asked.n == 1 else asked.n_made  # greedy ones are all the same
     jobs = [
-        Job(prompt, seeded(settings, i), asked.echo, asked.logprobs if asked.echo else None)
+        Job(prompt, seeded(settings, i), asked.echo, asked.logprobs if asked.echo else None, asked.deterministic)
         for prompt in asked.prompt
         for i in range(n_made)
     ]

@@ -18,13 +18,14 @@ from datastore.records import StoredDocument
 from serving.errors import NoDatastore, UnknownModel
 from serving.jobs import Job, Makers, Run
 from serving.protocols import Model, Receipt, Store
-from serving.runners import Runners
+from serving.runners import DEFAULT_SLOTS, Runners
 from silo import __version__
 from silo.attribution import TokenSource
 from silo.documents import Document
 
 if TYPE_CHECKING:
     from datastore.store import Datastore
+    from silo.generation import Silo
     from silo.ingestion import Ingested
 
 
@@ -99,6 +100,14 @@ class Engine:
         BadRequest.
         """
         return self._makers.start(jobs, has_left)
+
+    @classmethod
+    def of_silo(cls, silo: "Silo", slots: int = DEFAULT_SLOTS) -> "Engine":
+        """An engine that reads the completions of ``silo`` side by side."""
+        from serving.batching import SharedSilo
+
+        shared = SharedSilo(silo, slots)
+        return cls(shared, makers=Runners(shared, slots, alone=silo))
 
     @property
     def makers(self) -> Makers:

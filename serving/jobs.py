@@ -27,6 +27,8 @@ class Job:
     """Whether the prompt is told before its continuation."""
     n_echoed_top: int | None = None
     """With ``is_echoed``: how many of the likeliest tokens to tell in each place; None scores nothing."""
+    is_alone: bool = False
+    """Whether its bits must not depend on what else is made meanwhile."""
 
 
 @dataclass(frozen=True)

@@ -47,13 +47,15 @@ class Runners:
         waiting: int = DEFAULT_WAITING,
         seconds: float = DEFAULT_SECONDS,
         *,
-        takes_turns: bool = True,
+        alone: Model | None = None,
     ) -> None:
+        """With ``alone``, which makes what must not depend on others, ``model`` may be entered by many at once."""
         self._model = model
+        self._alone = model if alone is None else alone
         self._n_slots = slots
         self._most = slots + waiting
         self._seconds = seconds
-        self._turn: Callable[[], AbstractContextManager[None]] = _Turns().turn if takes_turns else nullcontext
+        self._turn: Callable[[], AbstractContextManager[None]] = _Turns().turn if alone is None else nullcontext
         self._changed = threading.Condition()
         self._jobs: deque[Callable[[], None]] = deque()
         self._threads: list[threading.Thread] = []
@@ -84,7 +86,8 @@ class Runners:
                 raise Busy(f"{self._most} requests are being answered, which is the limit; try again in a second")
             self._n_requests += 1
         try:
-            generations = [self._model.generate(job.prompt, job.settings) for job in jobs]
+            makers = [self._alone if job.is_alone else self._model for job in jobs]
+            generations = [maker.generate(job.prompt, job.settings) for maker, job in zip(makers, jobs, strict=True)]
         except BaseException:
             self.leave()
             raise

@@ -145,6 +145,8 @@ class Sampled(Body):
 
     attributions: bool = False
     """Whether choices carry the sources of each sentence."""
+    deterministic: bool = False
+    """Whether the bits of the answer must not depend on what else is served meanwhile; slower in company."""
     knn: KnnOptions = KnnOptions()
 
     presence_penalty: Annotated[float, *_only(0, _PENALTY)] = 0

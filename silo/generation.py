@@ -7,10 +7,10 @@ that run, or has them done again: so no token is chosen by, or owed to, an entry
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from silo.attribution import (
     attribute_sentences,
     gather,
 )
+from silo.decoder import Reading
 from silo.errors import BadRequest, EncoderMismatch, PromptTooLong
 from silo.lm import LanguageModel
 from silo.mixture import candidates, interpolate, neighbor_logprobs, token_masses
@@ -32,6 +33,15 @@ from silo.scoring import echoed, score
 from silo.settings import GenerationSettings
 from silo.textstream import TextStream, find_stop, n_held_back
 from silo.tokenizer import tokenize
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """A sequence that is read token by token; ``decoder.Decoder`` is one."""
+
+    def read(self, tokens: Sequence[int]) -> Reading:
+        """Read ``tokens``; what the LM makes of the sequence then."""
+        ...
 
 
 class Silo:
@@ -75,6 +85,11 @@ class Silo:
             return echoed(self.lm, prompt)
         self._ids(prompt, settings)
         return score(self.lm, self.datastore, prompt, settings.knn, n_top)
+
+    @contextmanager
+    def reading(self) -> Iterator[Reader]:
+        """A new sequence to be read and continued. Whoever serves many requests reads them side by side instead."""
+        yield self.lm.decoder()
 
     def _ids(self, prompt: str | Sequence[int], settings: GenerationSettings) -> list[int]:
         """The tokens of ``prompt``, which must leave room for ``max_tokens``."""
@@ -161,10 +176,16 @@ class Generation:
 
     def _raw(self) -> Iterator[GeneratedToken]:
         """Tokens as they are chosen, without regard to stop texts."""
+        if self._settings.max_tokens == 0:
+            self._finish_reason = "length"
+            return
+        with self._silo.reading() as decoder:
+            yield from self._chosen(decoder)
+
+    def _chosen(self, decoder: Reader) -> Iterator[GeneratedToken]:
         lm, settings = self._silo.lm, self._settings
         random = np.random.default_rng(settings.seed % (1 << 64))
         stream = TextStream(lm.tokenizer, self._prompt)
-        decoder = lm.decoder()
         read: Sequence[int] = [lm.opening, *self._prompt]
         length = 0
         for i in range(settings.max_tokens):
