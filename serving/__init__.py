@@ -29,7 +29,7 @@ def create_app(
     from flask import Flask
 
     from serving import access as accounts
-    from serving import chat, completions, documents, health, models, optouts, problems
+    from serving import chat, completions, documents, health, metrics, models, optouts, problems
     from serving.bodies import MAX_BODY_BYTES
 
     app = Flask("serving", static_folder=None)
@@ -37,12 +37,15 @@ def create_app(
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.merge_slashes = False  # the id of a document may be a URL
     problems.register(app)
+    counted = metrics.Metrics(engine)
+    metrics.register(app, counted)
     accounts.register(app, access, is_local=is_local)
     blueprints = (
         chat.blueprint(engine),
         completions.blueprint(engine),
         documents.blueprint(engine),
         health.blueprint(engine),
+        metrics.blueprint(counted),
         models.blueprint(engine),
         optouts.blueprint(engine, hosts),
     )

@@ -7,6 +7,7 @@ Sources are looked up when their sentence is rendered, so a removal in between s
 
 import json
 import secrets
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from serving.drafts import Draft, usage_of
 from serving.engine import Engine
 from serving.guard import Guard
 from serving.jobs import Ended, Event, Job, Made, Run
+from serving.metrics import current_metrics
 from serving.problems import describe, problem_of
 from serving.schemas import Sampled
 
@@ -82,6 +84,7 @@ class _Answer:
     def __init__(self, engine: Engine, run: Run, asked: Sampled, plan: Plan, shape: Shape, reader: Reader) -> None:
         self._engine, self._run, self._asked, self._plan, self._shape = engine, run, asked, plan, shape
         self._reader = reader
+        self._metrics, self._began = current_metrics(), time.monotonic()
         self._drafts = [Draft() for _ in plan.jobs]
         self._guards = [Guard(draft, reader) for draft in self._drafts]
         name = shape.prefix + secrets.token_hex(12)
@@ -123,6 +126,7 @@ class _Answer:
             if event.job in ended:
                 continue
             draft.take(event)
+            self._count(event, draft)
             yield event
             if isinstance(event, Made) and self._guards[event.job].forbids_more():
                 end = Ended(event.job, "content_filter", draft.n_prompt_tokens, draft.epoch)
@@ -131,6 +135,16 @@ class _Answer:
                 yield end
             if len(ended) == len(self._drafts):
                 return
+
+    def _count(self, event: Event, draft: Draft) -> None:
+        if self._metrics is None:
+            return
+        if isinstance(event, Made):
+            self._metrics.made(event.token)
+            if len(draft.tokens) == 1:
+                self._metrics.first_token(time.monotonic() - self._began)
+        elif isinstance(event, Ended) and event.job % self._plan.n_made == 0:
+            self._metrics.read(event.n_prompt_tokens)
 
     def _best(self) -> Iterator[Draft]:
         """The drafts that are the answer: for each prompt the likeliest by token, in the order of their seeds."""

@@ -2,8 +2,8 @@
 
 Each completion has a thread of its own, which searches the datastore, mixes and chooses; what it asks of the LM it
 hands to one thread that owns the batch. That thread waits a moment for those that were in the last step and have not
-asked yet, then reads one token of each in one step. Sequences join and leave between steps: a new prompt is read before
-the next step of the others, one after another, each answered as soon as it is read.
+asked yet, then reads one token of each in one step. Sequences join and leave between steps: new prompts are read
+together, before the next step of the others.
 
 In a batch floats are rounded differently with the number of rows, so the last bits of a completion depend on who
 else is served; what was measured is in ``tests/serving/test_batching.py``. ``alone`` gives the bits of batch 1.
@@ -114,14 +114,14 @@ class Batch:
     def _work(self) -> None:
         while (asked := self._gathered()) is not None:
             started = time.monotonic()
-            step: dict[SharedSequence, int] = {}
-            for sequence, tokens in asked.items():
-                if sequence.slot is None or len(tokens) != 1:
-                    self._tell(sequence, self._read(sequence, tokens))
-                else:
-                    step[sequence] = tokens[0]
+            joining = {sequence: tokens for sequence, tokens in asked.items() if sequence.slot is None}
+            step = {sequence: tokens for sequence, tokens in asked.items() if sequence.slot is not None}
+            if joining:
+                self._join(joining)
+            for n in range(max(map(len, step.values()), default=0)):
+                last = {s: len(tokens) == n + 1 for s, tokens in step.items() if len(tokens) > n}
+                self._step({s: step[s][n] for s in last}, [s for s, is_last in last.items() if is_last])
             if step:
-                self._step(step)
                 self._seconds = time.monotonic() - started
         for sequence in self._asked:
             sequence.answers.put(RuntimeError("the batch is closed"))
@@ -143,18 +143,22 @@ class Batch:
                 self._decoder.leave(sequence.slot)
         return asked
 
-    def _read(self, sequence: SharedSequence, tokens: Sequence[int]) -> Reading | Exception:
-        """Read a prompt, or several tokens of a sequence."""
+    def _join(self, joining: "dict[SharedSequence, Sequence[int]]") -> None:
+        """Read new prompts, together; where one of them fails they are read one by one, so that it fails alone."""
         try:
-            if sequence.slot is None:
-                sequence.slot, first = self._decoder.join(tokens)
-                return first
-            readings = [self._decoder.step({sequence.slot: token}) for token in tokens]
-            return readings[-1][sequence.slot]
+            answers = self._decoder.join(list(joining.values()))
         except Exception as error:
-            return error
+            if len(joining) == 1:
+                self._tell(next(iter(joining)), error)
+                return
+            for sequence, tokens in joining.items():
+                self._join({sequence: tokens})
+            return
+        for sequence, (slot, reading) in zip(joining, answers, strict=True):
+            sequence.slot = slot
+            self._tell(sequence, reading)
 
-    def _step(self, step: "dict[SharedSequence, int]") -> None:
+    def _step(self, step: "dict[SharedSequence, int]", answered: "Sequence[SharedSequence]") -> None:
         try:
             readings = self._decoder.step({s.slot: token for s, token in step.items() if s.slot is not None})
         except Exception as error:
@@ -163,7 +167,7 @@ class Batch:
             return
         self.n_steps += 1
         self.n_read += len(step)
-        for sequence in step:
+        for sequence in answered:
             assert sequence.slot is not None
             self._tell(sequence, readings[sequence.slot])
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
-from datastore.errors import UnknownDocument
+from datastore.errors import DatastoreError, UnknownDocument
 from datastore.records import StoredDocument
 from serving.errors import NoDatastore, UnknownModel
 from serving.jobs import Job, Makers, Run
@@ -54,7 +54,10 @@ class Engine:
         makers: Makers | None = None,
         opt_out: Callable[[Any, str, datetime], Receipt] = _opt_out,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        store_trouble: str | None = None,
     ) -> None:
+        """``store_trouble`` says why there is no datastore, where there ought to be one."""
+        self._store_trouble = store_trouble
         self._model = model
         self._opt_out = opt_out
         self._opt_outs = threading.Lock()
@@ -71,6 +74,16 @@ class Engine:
     def context_length(self) -> int:
         """Tokens of prompt and completion together."""
         return self._model.lm.context_length
+
+    @property
+    def store_trouble(self) -> str | None:
+        """Why the datastore is off; None where it is on, or none was asked for."""
+        if self._store_trouble is None and self._model.datastore is not None:
+            try:
+                _ = self._model.datastore.epoch
+            except (DatastoreError, OSError) as error:
+                return str(error)
+        return self._store_trouble
 
     @property
     def epoch(self) -> int | None:
@@ -102,12 +115,12 @@ class Engine:
         return self._makers.start(jobs, has_left)
 
     @classmethod
-    def of_silo(cls, silo: "Silo", slots: int = DEFAULT_SLOTS) -> "Engine":
+    def of_silo(cls, silo: "Silo", slots: int = DEFAULT_SLOTS, store_trouble: str | None = None) -> "Engine":
         """An engine that reads the completions of ``silo`` side by side."""
         from serving.batching import SharedSilo
 
         shared = SharedSilo(silo, slots)
-        return cls(shared, makers=Runners(shared, slots, alone=silo))
+        return cls(shared, makers=Runners(shared, slots, alone=silo), store_trouble=store_trouble)
 
     @property
     def makers(self) -> Makers:
@@ -165,5 +178,9 @@ class Engine:
 
     def _store(self) -> Store:
         if self._model.datastore is None:
-            raise NoDatastore("this server has no datastore, so it holds no documents; start it with --datastore DIR")
+            raise NoDatastore(
+                f"the datastore is off: {self._store_trouble}"
+                if self._store_trouble
+                else "this server has no datastore, so it holds no documents; start it with --datastore DIR"
+            )
         return self._model.datastore

@@ -101,3 +101,8 @@ class Makers(Protocol):
     def n_waiting(self) -> int:
         """Completions that wait to be begun."""
         ...
+
+    @property
+    def trouble(self) -> str | None:
+        """Why no completions can be made; None where they can."""
+        ...

@@ -74,6 +74,11 @@ class Runners:
         """Completions that wait for a thread."""
         return len(self._jobs)
 
+    @property
+    def trouble(self) -> str | None:
+        """Why no completions can be made; None where they can."""
+        return "the server is being stopped" if self._is_closed else None
+
     def start(self, jobs: Sequence[Job], has_left: Callable[[], bool] = lambda: False) -> "LocalRun":
         """Check the prompts and begin; close what is returned.
 
