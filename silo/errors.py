@@ -6,7 +6,8 @@
     ├── UnreadableCorpus       a corpus file or folder cannot be read as documents
     ├── BadPackage             a published package did not arrive, or is not the one that was pinned
     ├── BadCheckpoint          a checkpoint is missing, torn, or of an unsupported architecture
-    ├── EncoderMismatch        a datastore was written by another LM or passage encoder than the one loaded
+    ├── BadGate                a gate is missing, torn, or not of this version
+    ├── EncoderMismatch        a datastore or a gate was made with another LM or passage encoder than the one loaded
     ├── NotInstalled           an optional part was asked for that is not installed
     ├── PromptTooLong          prompt and completion do not fit the LM's context
     ├── BadRequest             a generation setting is out of its range
@@ -40,8 +41,12 @@ class BadCheckpoint(SiloError):
     """A checkpoint is missing, torn, or of an unsupported architecture."""
 
 
+class BadGate(SiloError):
+    """A gate is missing, torn, or not of this version."""
+
+
 class EncoderMismatch(SiloError):
-    """A datastore was written by another LM or passage encoder than the one loaded."""
+    """A datastore or a gate was made with another LM or passage encoder than the one loaded."""
 
 
 class NotInstalled(SiloError):

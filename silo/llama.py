@@ -5,8 +5,8 @@ queries, keys and values and two for the gated layer, makes the cache anew with 
 hooks in every layer; for a small LM at batch 1 that costs as much as the arithmetic. The equations are the same, in
 the model's own dtype, so results agree to float rounding.
 
-The joined matrices do not double the memory: the model's own weights become views of them. That is done when a body
-is made, before anything is read or encoded, so the bits of keys do not depend on whether somebody has decoded.
+A body is made before anything is read or encoded, since it may move the model's weights (``products``): so the bits of
+keys do not depend on whether somebody has decoded.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformers import LlamaForCausalLM, MistralForCausalLM, PreTrainedModel, Qwen2ForCausalLM
 
 from silo.errors import PromptTooLong
+from silo.products import Product
 
 _SHAPES = (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM)
 _FIXED_ROTATIONS = ("default", "linear", "llama3", "yarn")
@@ -27,29 +28,14 @@ _FIXED_ROTATIONS = ("default", "linear", "llama3", "yarn")
 
 
 @dataclass(frozen=True)
-class _Linear:
-    weight: Float[Tensor, "out in"]
-    bias: Float[Tensor, " out"] | None
-
-    def __call__(self, x: Float[Tensor, "tokens in"]) -> Float[Tensor, "tokens out"]:
-        return F.linear(x, self.weight, self.bias)
-
-    def plus(self, x: Float[Tensor, "tokens in"], residual: Float[Tensor, "tokens out"]) -> Float[Tensor, "tokens out"]:
-        """``residual`` and the product, in one pass."""
-        if self.bias is not None:
-            residual = residual + self.bias
-        return torch.addmm(residual, x, self.weight.t())
-
-
-@dataclass(frozen=True)
 class _Layer:
     norm: "Norm"
-    heads_in: _Linear
+    heads_in: Product
     """Queries, keys and values, in this order."""
-    heads_out: _Linear
+    heads_out: Product
     gate_norm: "Norm"
-    gate_up: _Linear
-    down: _Linear
+    gate_up: Product
+    down: Product
 
 
 Norm = Callable[[Float[Tensor, "tokens hidden"]], Float[Tensor, "tokens hidden"]]
@@ -287,39 +273,14 @@ def _layer(layer: Any) -> _Layer:
     attention, mlp = layer.self_attn, layer.mlp
     return _Layer(
         _norm(layer.input_layernorm),
-        _joined(attention.q_proj, attention.k_proj, attention.v_proj),
-        _joined(attention.o_proj),
+        Product(attention.q_proj, attention.k_proj, attention.v_proj),
+        Product(attention.o_proj),
         _norm(layer.post_attention_layernorm),
-        _joined(mlp.gate_proj, mlp.up_proj),
-        _joined(mlp.down_proj),
+        Product(mlp.gate_proj, mlp.up_proj),
+        Product(mlp.down_proj),
     )
 
 
 def _norm(norm: Any) -> Norm:
     weight, epsilon = norm.weight, norm.variance_epsilon
     return lambda x: F.rms_norm(x, weight.shape, weight, epsilon)
-
-
-def _joined(*parts: nn.Linear) -> _Linear:
-    """One product for ``parts``, whose weights become views of it."""
-    weight = _side_by_side([part.weight for part in parts])
-    return _Linear(weight, None if parts[0].bias is None else _side_by_side([part.bias for part in parts]))
-
-
-def _side_by_side(parameters: Sequence[Tensor]) -> Tensor:
-    """One tensor of all, which become views of it; where they are such views already, that tensor."""
-    first = parameters[0].detach()
-    starts = [first.data_ptr()]
-    for parameter in parameters:
-        starts.append(starts[-1] + parameter.numel() * parameter.element_size())
-    shape = (sum(len(parameter) for parameter in parameters), *first.shape[1:])
-    storage = first.untyped_storage().data_ptr()
-    if all(
-        p.data_ptr() == start and p.untyped_storage().data_ptr() == storage and p.is_contiguous()
-        for p, start in zip(parameters, starts[:-1], strict=True)
-    ):
-        return first.as_strided(shape, first.stride())
-    joined = torch.cat([parameter.detach() for parameter in parameters])
-    for parameter, part in zip(parameters, joined.split([len(p) for p in parameters]), strict=True):
-        parameter.data = part
-    return joined

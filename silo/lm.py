@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 from silo.checkpoint import refuse_baseline
 from silo.decoder import BatchDecoder, Decoder, body_of
 from silo.errors import BadCheckpoint
+from silo.products import Product
 from silo.tokenizer import boundary_token, load_tokenizer, opening_token
 
 MAX_WINDOW = 1024
@@ -52,6 +53,7 @@ class LanguageModel:
         self.context_length: int = model.config.max_position_embeddings
         self.dimension: int = self._head.in_features
         self.body = body_of(self.model)
+        self._output = Product(self._head)
         self._check()
 
     @classmethod
@@ -95,7 +97,7 @@ class LanguageModel:
     def logprobs(self, contexts: Float[Tensor, "*batch dimension"]) -> Float[Tensor, "*batch vocabulary"]:
         """Natural log of the next token's probability, from context vectors."""
         with torch.inference_mode():
-            return torch.log_softmax(self._head(contexts).float(), dim=-1)
+            return torch.log_softmax(self._output(contexts).float(), dim=-1)
 
     def encode(self, tokens: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n dimension"]:
         """Context vectors, in float16, after each token of one document.

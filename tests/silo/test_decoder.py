@@ -16,6 +16,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from silo import products
 from silo.decoder import BatchDecoder, Decoder, TransformersBody, body_of
 from silo.errors import PromptTooLong
 from silo.llama import LlamaBody
@@ -62,6 +63,13 @@ PLAIN = {
 TOKENS = np.random.default_rng(0).integers(0, VOCABULARY, 40).tolist()
 
 
+@pytest.fixture(params=[True, False], ids=["packed", "plain"])
+def is_packed(request, monkeypatch) -> bool:
+    if not request.param:
+        monkeypatch.setattr(products, "is_packable", lambda weight: False)
+    return request.param
+
+
 def make(factory):
     torch.manual_seed(1)
     model = factory().eval().requires_grad_(False)
@@ -97,7 +105,7 @@ def test_what_is_shaped_like_a_llama_is_run_as_one_and_nothing_else(name):
 
 
 @pytest.mark.parametrize("pieces", [[40], [1] * 40, [7, 1, 1, 5, 1, 25], [1, 39]], ids=str)
-def test_a_sequence_read_in_pieces_says_what_the_forward_of_the_model_says(model, pieces):
+def test_a_sequence_read_in_pieces_says_what_the_forward_of_the_model_says(model, pieces, is_packed):
     expected = whole(model, TOKENS)
     decoder, found = Decoder(body_of(model), head_of(model)), []
     for start, n in zip(np.cumsum([0, *pieces]), pieces, strict=False):
@@ -114,7 +122,7 @@ def test_contexts_are_those_that_the_model_gives_its_head(model):
     torch.testing.assert_close(head_of(model)(contexts), logprobs, atol=0, rtol=0)
 
 
-def test_the_model_itself_gives_the_same_bits_before_and_after_its_weights_are_joined():
+def test_the_model_itself_gives_the_same_bits_before_and_after_its_weights_are_joined(is_packed):
     model = make(FUSED["biases"])
     before, state = whole(model, TOKENS), {name: value.clone() for name, value in model.state_dict().items()}
     body_of(model)
@@ -122,7 +130,8 @@ def test_the_model_itself_gives_the_same_bits_before_and_after_its_weights_are_j
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
-def test_a_body_made_of_a_model_again_shares_its_weights():
+def test_a_body_made_of_a_model_again_shares_its_weights_where_they_are_not_packed(monkeypatch):
+    monkeypatch.setattr(products, "is_packable", lambda weight: False)
     model = make(FUSED["biases"])
     first, second = body_of(model), body_of(model)
     with torch.no_grad():

@@ -8,7 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from silo.documents import Document
 from silo.errors import BadRequest
-from silo.evaluation.likelihood import DocumentScore, likelihood, likelihood_of, score, token_logprobs
+from silo.evaluation.likelihood import DocumentScore, difference, likelihood, likelihood_of, score, token_logprobs
 from silo.lm import LanguageModel
 from training.vocabulary import train_vocabulary
 
@@ -71,6 +71,30 @@ def test_figures_are_ratios_of_sums_and_intervals_hold_them():
     assert low < figures.bits_per_byte < high
     assert likelihood(scores) == figures
     assert likelihood(scores, seed=1).bits_per_byte_interval != figures.bits_per_byte_interval
+
+
+def test_perplexities_and_nats_per_byte_are_other_units_of_the_same_sum():
+    figures = likelihood([DocumentScore("a", 30.0, 10, 40, 8), DocumentScore("b", 10.0, 10, 40, 2)])
+    assert figures.nats_per_token == pytest.approx(2.0)
+    assert figures.perplexity_per_token == pytest.approx(math.exp(2))
+    assert figures.perplexity_per_word == pytest.approx(math.exp(4))
+    assert figures.nats_per_byte == pytest.approx(0.5)
+    low, high = figures.nats_per_token_interval
+    assert low == pytest.approx(1) and high == pytest.approx(3)
+    assert likelihood([DocumentScore("one word", 9999.0, 10, 40, 1)]).perplexity_per_word == math.inf
+
+
+def test_a_difference_is_paired_by_document():
+    random = np.random.default_rng(0)
+    hard = random.uniform(10, 1000, 50)
+    second = [DocumentScore(str(i), nats, 10, 40) for i, nats in enumerate(hard)]
+    first = [DocumentScore(str(i), nats - 1 - 0.1 * (i % 3), 10, 40) for i, nats in enumerate(hard)]
+    found = difference(first, second)
+    assert found.nats_per_token == pytest.approx(sum(1 + 0.1 * (i % 3) for i in range(50)) / 500)
+    low, high = found.interval
+    assert 0.1 < low < found.nats_per_token < high < 0.12  # though documents differ a hundred times as much
+    with pytest.raises(BadRequest, match="same documents"):
+        difference(first[1:], second)
 
 
 def test_one_document_has_an_interval_of_no_width():
