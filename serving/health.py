@@ -33,6 +33,7 @@ def blueprint(engine: Engine) -> Blueprint:
 def readiness(engine: Engine) -> dict[str, Any]:
     """What works. Ready is who makes completions, with a datastore or without."""
     model_trouble, store_trouble = engine.makers.trouble, engine.store_trouble
+    store: dict[str, Any]
     if store_trouble is not None:
         store = {"status": "off", "reason": store_trouble, "version": None}
     elif engine.epoch is None:

@@ -14,7 +14,7 @@ def _figures(web: FlaskClient) -> dict[str, float]:
 def test_tokens_and_their_datastore_share_are_counted(web: FlaskClient):
     for stream in (False, True):
         asked = {"prompt": "one two three", "max_tokens": 8, "n": 2, "stream": stream}
-        assert web.post("/v1/completions", json=asked).text
+        assert web.post("/v1/completions", json=asked, buffered=True).text
     figures = _figures(web)
     assert figures['silo_tokens_total{kind="completion"}'] == 32
     assert figures['silo_tokens_total{kind="prompt"}'] == 6
@@ -26,9 +26,9 @@ def test_tokens_and_their_datastore_share_are_counted(web: FlaskClient):
 
 def test_neither_log_nor_metrics_tell_what_was_said_or_of_which_document(web: FlaskClient, caplog):
     caplog.set_level(logging.INFO, logger="serving.requests")
-    web.post("/v1/completions", json={"prompt": "a secret prompt", "max_tokens": 8, "user": "somebody"})
-    web.get("/v1/documents/https://news.example/a?limit=secret")
-    web.get("/nowhere/secret")
+    web.post("/v1/completions", json={"prompt": "a secret prompt", "max_tokens": 8, "user": "somebody"}, buffered=True)
+    web.get("/v1/documents/https://news.example/a?limit=secret", buffered=True)
+    web.get("/nowhere/secret", buffered=True)
     logged = [json.loads(record.message) for record in caplog.records if record.name == "serving.requests"]
     assert [line["route"] for line in logged] == ["/v1/completions", "/v1/documents/<path:id>", "none"]
     assert [line["status"] for line in logged] == [200, 200, 404]
