@@ -29,7 +29,7 @@ def create_app(
     from flask import Flask
 
     from serving import access as accounts
-    from serving import chat, completions, documents, health, metrics, models, optouts, problems
+    from serving import chat, completions, documents, health, metrics, models, openapi, optouts, problems
     from serving.bodies import MAX_BODY_BYTES
 
     app = Flask("serving", static_folder=None)
@@ -47,6 +47,7 @@ def create_app(
         health.blueprint(engine),
         metrics.blueprint(counted),
         models.blueprint(engine),
+        openapi.blueprint(),
         optouts.blueprint(engine, hosts),
     )
     for blueprint in blueprints:
