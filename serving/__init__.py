@@ -9,14 +9,27 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from flask import Flask, Response
 
+    from datastore.hosts import HostFacts
+    from serving.access import Access
     from serving.engine import Engine
 
 
-def create_app(engine: "Engine") -> "Flask":
-    """The application that answers from ``engine``. Opens no file and no socket."""
+def create_app(
+    engine: "Engine",
+    *,
+    access: "Access | None" = None,
+    hosts: "HostFacts | None" = None,
+    is_local: bool = False,
+) -> "Flask":
+    """The application that answers from ``engine``. Opens no file and no socket.
+
+    ``access`` are the keys that it asks for; ``is_local`` says that it listens to this machine alone; ``hosts`` asks
+    hosts for proofs of ownership.
+    """
     from flask import Flask
 
-    from serving import completions, documents, health, models, optouts, problems
+    from serving import access as accounts
+    from serving import chat, completions, documents, health, metrics, models, openapi, optouts, problems
     from serving.bodies import MAX_BODY_BYTES
 
     app = Flask("serving", static_folder=None)
@@ -24,8 +37,21 @@ def create_app(engine: "Engine") -> "Flask":
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.merge_slashes = False  # the id of a document may be a URL
     problems.register(app)
-    for endpoint in (completions, documents, health, models, optouts):
-        app.register_blueprint(endpoint.blueprint(engine))
+    counted = metrics.Metrics(engine)
+    metrics.register(app, counted)
+    accounts.register(app, access, is_local=is_local)
+    blueprints = (
+        chat.blueprint(engine),
+        completions.blueprint(engine),
+        documents.blueprint(engine),
+        health.blueprint(engine),
+        metrics.blueprint(counted),
+        models.blueprint(engine),
+        openapi.blueprint(),
+        optouts.blueprint(engine, hosts),
+    )
+    for blueprint in blueprints:
+        app.register_blueprint(blueprint)
 
     @app.after_request
     def forbid_caching(response: "Response") -> "Response":

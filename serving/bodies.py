@@ -63,6 +63,8 @@ def _fault(details: pydantic_core.ErrorDetails) -> Fault:
             return Fault(param, f"{param} is not a field of this request; leave it out")
         case "missing":
             return Fault(param, f"{param} is required and missing")
+        case "value_error" if not param:  # what is wrong with several fields together
+            return Fault(None, details["msg"].removeprefix("Value error, "))
         case "value_error":
             return Fault(param, f"{param} {details['msg'].removeprefix('Value error, ')}; got {got}")
         case _:

@@ -1,13 +1,18 @@
 """The command ``silo serve``. Imports what is heavy only when it runs."""
 
 import ipaddress
+import logging
 import signal
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from silo.packaged import DEFAULT
+
+if TYPE_CHECKING:
+    from silo.generation import Silo
 
 
 def serve(
@@ -20,15 +25,31 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8000,
     device: Annotated[str, typer.Option(help="Where the LM runs, as torch names it.")] = "cpu",
+    keys: Annotated[
+        str | None, typer.Option(help="File of API keys (`silo keys create`), or the URL of a database.")
+    ] = None,
 ) -> None:
-    """Answer the OpenAI completions API, with attributions, and take opt-outs."""
-    from serving import create_app
-    from serving.engine import Engine
-    from serving.server import listen, port_of
-    from silo.generation import Silo
+    """Answer the OpenAI completions API, with attributions, and take opt-outs.
 
-    engine = Engine(Silo.open(model, datastore, device=device))
-    server = listen(create_app(engine), host, port)
+    Without keys everybody who reaches the server may do everything, so it listens to this machine alone.
+    """
+    from serving import create_app
+    from serving.access import Access
+    from serving.engine import Engine
+    from serving.errors import CannotListen
+    from serving.keys import KeyBook
+    from serving.server import listen, port_of
+
+    if keys is None and not _is_loopback(host):
+        raise CannotListen(
+            f"without keys everybody who reaches {host} could take documents out. "
+            "Make keys with `silo keys create` and name their file with --keys, or listen on 127.0.0.1."
+        )
+    sys.setswitchinterval(0.0005)  # a thread that has its token waits for the others' Python no longer than that
+    silo, trouble = opened(model, datastore, device)
+    engine = Engine.of_silo(silo, store_trouble=trouble)
+    access = None if keys is None else Access.of(KeyBook(keys))
+    server = listen(create_app(engine, access=access, is_local=keys is None), host, port)
 
     def stop(*_: object) -> None:
         """Threads inside the LM when Python ends would take the process down with a crash: end them first."""
@@ -44,6 +65,24 @@ def serve(
         server.close()
 
 
+def opened(model: str, datastore: Path | None, device: str) -> "tuple[Silo, str | None]":
+    """The LM joined with the datastore, or alone where that cannot be trusted, and why it cannot.
+
+    An LM that did not write the datastore, or a folder that is none, is an error of whoever starts the server.
+    """
+    from datastore.errors import CorruptDatastore
+    from datastore.store import Datastore
+    from silo.generation import Silo
+    from silo.lm import LanguageModel
+
+    lm = LanguageModel.load(model, device)
+    try:
+        return Silo(lm, None if datastore is None else Datastore.open(datastore)), None
+    except CorruptDatastore as error:
+        logging.getLogger("serving").error("the datastore is off: %s", error)
+        return Silo(lm), str(error)
+
+
 def welcome(model: str, host: str, port: int) -> str:
     """What the command prints: where it listens, and a first request to try."""
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -54,8 +93,6 @@ def welcome(model: str, host: str, port: int) -> str:
         """    -d '{"prompt": "The Congress", "max_tokens": 40, "attributions": true}'""",
         "",
     ]
-    if not _is_loopback(host):
-        lines.append("Whoever can reach this address can opt documents out: there are no accounts yet.")
     return "\n".join(lines)
 
 

@@ -1,25 +1,26 @@
 """``POST /v1/completions``: the OpenAI completions endpoint, with attributions for those who ask.
 
-A request is checked as a whole before the first token: whatever is wrong with it is answered as a
-problem, also when it asked for a stream. What fails later in a stream is its last event, an error.
-Sources are looked up when their sentence is rendered, so a removal in between shows.
+Choice *i* of a prompt is drawn with the request's seed + *i*. An echoed prompt begins its choice, and with ``logprobs``
+it is scored, as evaluation harnesses ask for (``max_tokens`` of 0 or 1, token ids).
 """
 
-import json
-import secrets
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response
 
+from serving.access import Reader, needs
+from serving.answers import Plan, answered, drawn_seed
 from serving.bodies import received
-from serving.engine import Engine, Run
-from serving.problems import describe, problem_of
-from serving.protocols import Generation
-from serving.rendering import SentenceFeed, logprobs_json
+from serving.drafts import Draft
+from serving.engine import Engine
+from serving.jobs import Ended, Event, Job, Made, Read
+from serving.keys import Scope
+from serving.rendering import echo_logprobs_json, logprobs_json, shifted
 from serving.schemas import CompletionRequest
 from silo.attribution import GeneratedToken
+from silo.settings import GenerationSettings
 
 
 def blueprint(engine: Engine) -> Blueprint:
@@ -27,111 +28,99 @@ def blueprint(engine: Engine) -> Blueprint:
     routes = Blueprint("completions", __name__)
 
     @routes.post("/v1/completions")
+    @needs(Scope.GENERATE)
     def complete() -> Response:
         asked = received(CompletionRequest)
         engine.check_model(asked.model)
-        run = engine.start(asked.prompt, asked.settings(seed=secrets.randbits(31)), _has_left())
-        answer = _Answer(engine, run, asked, f"cmpl-{secrets.token_hex(12)}", int(engine.now().timestamp()))
-        if asked.stream:
-            response = Response(answer.events(), mimetype="text/event-stream", headers={"X-Accel-Buffering": "no"})
-            # Not left to the generator: one that was never begun does not run its `finally`.
-            response.call_on_close(run.close)
-            return response
-        with run:
-            return jsonify(answer.whole())
+        return answered(engine, asked, plan_of(asked), _Text(engine, Reader.of_request(engine), asked))
 
     return routes
 
 
+def plan_of(asked: CompletionRequest) -> Plan:
+    """The jobs of a request. Raises silo's BadRequest."""
+    settings = asked.settings(drawn_seed())
+    n_made = 1 if settings.temperature == 0 and asked.n == 1 else asked.n_made  # greedy ones are all the same
+    jobs = [
+        Job(prompt, seeded(settings, i), asked.echo, asked.logprobs if asked.echo else None, asked.deterministic)
+        for prompt in asked.prompt
+        for i in range(n_made)
+    ]
+    return Plan(jobs, n_made, asked.n)
+
+
+def seeded(settings: GenerationSettings, index: int) -> GenerationSettings:
+    """``settings`` for the completion of that index."""
+    seed = settings.seed + index
+    return replace(settings, seed=seed if seed < 1 << 63 else seed - (1 << 64))
+
+
 @dataclass(frozen=True)
-class _Answer:
-    """One request's answer, whole or event by event."""
+class _Text:
+    """Choices as texts."""
 
     engine: Engine
-    run: Run
+    reader: Reader
     asked: CompletionRequest
-    id: str
-    created: int
+    prefix: str = "cmpl-"
+    name: str = "text_completion"
+    chunk_name: str = "text_completion"
 
-    def whole(self) -> dict[str, Any]:
-        choices = []
-        for index, generation in enumerate(self.run.generations):
-            tokens = list(self.run.tokens(generation))
-            annotations = self._feed(generation).rest() if self.asked.attributions else None
-            choices.append(self._choice(index, generation.text, tokens, annotations, generation.finish_reason))
-        return self._frame(choices) | {"usage": self._usage()}
+    def whole(self, index: int, draft: Draft) -> dict[str, Any]:
+        before = draft.prompt.text if draft.prompt else ""
+        notes = draft.feed(self.reader.passage).rest() if self.asked.attributions else None
+        logprobs = self._logprobs(draft, draft.tokens)
+        if logprobs is not None and draft.prompt:
+            echoed = echo_logprobs_json(draft.prompt, self.engine.token_text)
+            logprobs = {name: echoed[name] + column for name, column in logprobs.items()}
+        choice = _choice(index, before + draft.text, logprobs, notes, len(before), draft.finish_reason)
+        return choice if notes is None else choice | {"datastore_mass": _masses(draft.tokens)}
 
-    def events(self) -> Iterator[str]:
-        """Server-sent events: a token each, then the finish reason, the usage if asked for, and ``[DONE]``."""
-        try:
-            for index, generation in enumerate(self.run.generations):
-                for choice in self._growing(index, generation):
-                    yield self._event([choice], usage=None)
-            if self.asked.stream_options.include_usage:
-                yield self._event([], usage=self._usage())
-            yield "data: [DONE]\n\n"
-        except Exception as error:
-            yield f"data: {_dumps(describe(error, problem_of(error)))}\n\n"
+    def growing(self, index: int) -> Callable[[Draft, Event], Iterator[dict[str, Any]]]:
+        feed = None
 
-    def _growing(self, index: int, generation: Generation) -> Iterator[dict[str, Any]]:
-        feed = self._feed(generation) if self.asked.attributions else None
-        n_sent = 0
-        for token in self.run.tokens(generation):
-            text = generation.text[n_sent:]
-            n_sent += len(text)
-            yield self._choice(index, text, [token], feed.so_far() if feed else None, None)
-        rest = feed.rest() if feed else None
-        yield self._choice(index, generation.text[n_sent:], [], rest, generation.finish_reason)
+        def grow(draft: Draft, event: Event) -> Iterator[dict[str, Any]]:
+            nonlocal feed
+            if feed is None and self.asked.attributions:
+                feed = draft.feed(self.reader.passage)
+            n_before = len(draft.prompt.text) if draft.prompt else 0
+            none: list[dict[str, Any]] | None = [] if feed else None
+            match event:
+                case Read():
+                    is_scored = self.asked.logprobs is not None
+                    logprobs = echo_logprobs_json(event.scored, self.engine.token_text) if is_scored else None
+                    yield _choice(index, event.scored.text, logprobs, none, 0, None)
+                case Made():
+                    notes = feed.so_far() if feed else None
+                    logprobs = self._logprobs(draft, [event.token])
+                    choice = _choice(index, event.token.text, logprobs, notes, n_before, None)
+                    yield choice if notes is None else choice | {"datastore_mass": _masses([event.token])}
+                case Ended():
+                    notes = feed.rest() if feed else None
+                    yield _choice(index, "", self._logprobs(draft, []), notes, n_before, event.finish_reason)
 
-    def _choice(
-        self,
-        index: int,
-        text: str,
-        tokens: list[GeneratedToken],
-        annotations: list[dict[str, Any]] | None,
-        finish_reason: str | None,
-    ) -> dict[str, Any]:
-        n_top = self.asked.logprobs
-        logprobs = None if n_top is None else logprobs_json(tokens, self.engine.token_text, n_top)
-        choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish_reason}
-        return choice if annotations is None else choice | {"annotations": annotations}
+        return grow
 
-    def _event(self, choices: list[dict[str, Any]], usage: dict[str, int] | None) -> str:
-        frame = self._frame(choices)
-        if self.asked.stream_options.include_usage:
-            frame["usage"] = usage
-        return f"data: {_dumps(frame)}\n\n"
-
-    def _frame(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        epochs = [generation.datastore_epoch for generation in self.run.generations]
-        return {
-            "id": self.id,
-            "object": "text_completion",
-            "created": self.created,
-            "model": self.engine.model_name,
-            "system_fingerprint": self.engine.fingerprint,
-            "choices": choices,
-            "datastore_version": max((epoch for epoch in epochs if epoch is not None), default=None),
-        }
-
-    def _usage(self) -> dict[str, int]:
-        n_prompt = sum(generation.n_prompt_tokens for generation in self.run.generations)
-        n_completion = sum(len(generation.tokens) for generation in self.run.generations)
-        return {
-            "prompt_tokens": n_prompt,
-            "completion_tokens": n_completion,
-            "total_tokens": n_prompt + n_completion,
-        }
-
-    def _feed(self, generation: Generation) -> SentenceFeed:
-        return SentenceFeed(generation, self.engine.passage)
+    def _logprobs(self, draft: Draft, tokens: list[Any]) -> dict[str, Any] | None:
+        if self.asked.logprobs is None:
+            return None
+        start = len(draft.prompt.text) if draft.prompt else 0
+        return logprobs_json(tokens, self.engine.token_text, self.asked.logprobs, start)
 
 
-def _has_left() -> Callable[[], bool]:
-    """Whether the client of the current request hung up, where the server can tell."""
-    return request.environ.get("waitress.client_disconnected", lambda: False)
+def _masses(tokens: Sequence[GeneratedToken]) -> list[float]:
+    """Which share of each token is the datastore's."""
+    return [1 - float(token.parametric_mass) for token in tokens]
 
 
-def _dumps(value: dict[str, Any]) -> str:
-    """JSON on one line, as an event needs it."""
-    return json.dumps(value, allow_nan=False, separators=(",", ":"))
+def _choice(
+    index: int,
+    text: str,
+    logprobs: dict[str, Any] | None,
+    notes: list[dict[str, Any]] | None,
+    n_before: int,
+    finish_reason: str | None,
+) -> dict[str, Any]:
+    """A choice, or what a stream tells of it; ``n_before`` characters of it stand before what the notes are about."""
+    choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish_reason}
+    return choice if notes is None else choice | {"annotations": shifted(notes, n_before)}

@@ -2,30 +2,31 @@
 
 Knows nothing of HTTP or JSON, and of the model what ``serving.protocols`` says.
 
-Requests run in threads of their own and take **turns** at the model, a token each, in the order of
-asking: every request moves on, however long the others are, and the model is never entered twice at
-once. A batching scheduler would stand where the turns are. Documents and opt-outs wait for no turn.
+Who makes the completions, ``runners`` here or a process of their own, it does not say. Documents and opt-outs wait
+for no completion.
 """
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, cast
 
-from datastore.errors import UnknownDocument
+from datastore.errors import DatastoreError, UnknownDocument
 from datastore.records import StoredDocument
-from serving.errors import Busy, NoDatastore, Stopping, UnknownModel
-from serving.protocols import Generation, Model, Prompt, Receipt, Store
+from serving.errors import NoDatastore, UnknownModel
+from serving.jobs import Job, Makers, Run
+from serving.protocols import Model, Receipt, Store
+from serving.runners import DEFAULT_SLOTS, Runners
 from silo import __version__
-from silo.attribution import GeneratedToken, TokenSource
-from silo.settings import GenerationSettings
+from silo.attribution import TokenSource
+from silo.documents import Document
 
-DEFAULT_SLOTS = 12
-"""Requests that may generate at once; the rest are told to come back."""
+if TYPE_CHECKING:
+    from datastore.store import Datastore
+    from silo.generation import Silo
+    from silo.ingestion import Ingested
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Passage:
     """A source sentence that may be shown at this moment."""
 
     document: StoredDocument
-    text: str
+    text: str | None
+    """None where it is not for whoever asks."""
 
 
 def _opt_out(store: Any, document: str, now: datetime) -> Receipt:
@@ -49,17 +51,17 @@ class Engine:
         self,
         model: Model,
         *,
-        slots: int = DEFAULT_SLOTS,
+        makers: Makers | None = None,
         opt_out: Callable[[Any, str, datetime], Receipt] = _opt_out,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        store_trouble: str | None = None,
     ) -> None:
+        """``store_trouble`` says why there is no datastore, where there ought to be one."""
+        self._store_trouble = store_trouble
         self._model = model
         self._opt_out = opt_out
         self._opt_outs = threading.Lock()
-        self._turns = _Turns()
-        self._slots = threading.BoundedSemaphore(slots)
-        self._n_slots = slots
-        self._is_closed = False
+        self._makers = Runners(model) if makers is None else makers
         self.now = clock
         self.started = clock()
 
@@ -72,6 +74,16 @@ class Engine:
     def context_length(self) -> int:
         """Tokens of prompt and completion together."""
         return self._model.lm.context_length
+
+    @property
+    def store_trouble(self) -> str | None:
+        """Why the datastore is off; None where it is on, or none was asked for."""
+        if self._store_trouble is None and self._model.datastore is not None:
+            try:
+                _ = self._model.datastore.epoch
+            except (DatastoreError, OSError) as error:
+                return str(error)
+        return self._store_trouble
 
     @property
     def epoch(self) -> int | None:
@@ -94,42 +106,52 @@ class Engine:
         """The text of one token by itself; U+FFFD where it is part of a character."""
         return self._model.lm.tokenizer.decode([token])
 
-    def start(
-        self,
-        prompts: Sequence[Prompt],
-        settings: GenerationSettings,
-        has_left: Callable[[], bool] = lambda: False,
-    ) -> "Run":
-        """Check the prompts and hold a slot for them; close what is returned.
+    def start(self, jobs: Sequence[Job], has_left: Callable[[], bool] = lambda: False) -> Run:
+        """Check the jobs of a request and begin them; close what is returned.
 
-        ``has_left`` is asked before every token whether anybody still waits for it.
-        Raises Busy when every slot is taken, Stopping after ``close``, and PromptTooLong or BadRequest by the prompt.
+        ``has_left`` is asked again and again whether anybody still waits. Raises Busy, Stopping, PromptTooLong and
+        BadRequest.
         """
-        self._check_open()
-        if not self._slots.acquire(blocking=False):
-            raise Busy(f"{self._n_slots} requests are being answered, which is the limit; try again in a second")
-        try:
-            with self._turns.turn():
-                generations = tuple(self._model.generate(prompt, settings) for prompt in prompts)
-        except BaseException:
-            self._slots.release()
-            raise
-        return Run(generations, self._turns, self._slots, has_left, self._check_open)
+        return self._makers.start(jobs, has_left)
+
+    @classmethod
+    def of_silo(cls, silo: "Silo", slots: int = DEFAULT_SLOTS, store_trouble: str | None = None) -> "Engine":
+        """An engine that reads the completions of ``silo`` side by side."""
+        from serving.batching import SharedSilo
+
+        shared = SharedSilo(silo, slots)
+        return cls(shared, makers=Runners(shared, slots, alone=silo), store_trouble=store_trouble)
+
+    @property
+    def makers(self) -> Makers:
+        """Who makes the completions."""
+        return self._makers
 
     def close(self) -> None:
         """End the completions that are being made at their next token, with Stopping, and begin no more.
 
         Waits for nothing, so a signal may call it.
         """
-        self._is_closed = True
-
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise Stopping("the server is being stopped; ask again when it is back")
+        self._makers.close()
 
     def document(self, id: str) -> StoredDocument:  # noqa: A002
         """Facts and state of a document. Raises UnknownDocument, and NoDatastore where there is none."""
         return self._store().document(id)
+
+    def documents(self, after: str | None, limit: int, state: str | None) -> list[StoredDocument]:
+        """At most ``limit`` documents after the one called ``after``. Raises UnknownDocument and NoDatastore."""
+        from datastore.listing import page
+
+        return page(self.whole_store(), after, limit, state)
+
+    def ingest(self, documents: Sequence[Document]) -> "Ingested":
+        """Add documents. Raises DuplicateDocument and WriterBusy, and NoDatastore where there is nothing to add to."""
+        self._store()
+        return self._makers.ingest(documents)
+
+    def whole_store(self) -> "Datastore":
+        """The datastore itself, for what is done with it alone. Raises NoDatastore."""
+        return cast("Datastore", self._store())
 
     def passage(self, source: TokenSource) -> Passage | None:
         """The source sentence and its document; None where it has left the datastore.
@@ -156,81 +178,9 @@ class Engine:
 
     def _store(self) -> Store:
         if self._model.datastore is None:
-            raise NoDatastore("this server has no datastore, so it holds no documents; start it with --datastore DIR")
+            raise NoDatastore(
+                f"the datastore is off: {self._store_trouble}"
+                if self._store_trouble
+                else "this server has no datastore, so it holds no documents; start it with --datastore DIR"
+            )
         return self._model.datastore
-
-
-class Run:
-    """The completions of one request; a context manager that gives its slot back, however it ends."""
-
-    def __init__(
-        self,
-        generations: tuple[Generation, ...],
-        turns: "_Turns",
-        slots: threading.Semaphore,
-        has_left: Callable[[], bool],
-        check_open: Callable[[], None],
-    ) -> None:
-        self.generations = generations
-        self._turns = turns
-        self._slots = slots
-        self._has_left = has_left
-        self._check_open = check_open
-        self._is_closed = False
-
-    def tokens(self, generation: Generation) -> Iterator[GeneratedToken]:
-        """The tokens of one of ``generations``, each made in a turn of its own.
-
-        Ends early when the client has left, and with Stopping when the engine is closed.
-        Closing this iterator closes the generation.
-        """
-        steps = iter(generation)
-        try:
-            while not self._has_left():
-                with self._turns.turn():
-                    self._check_open()
-                    token = next(steps, None)
-                if token is None:
-                    return
-                yield token
-        finally:
-            close = getattr(steps, "close", None)
-            if close is not None:
-                close()
-
-    def close(self) -> None:
-        """Give the slot back; once is enough, more does no harm."""
-        if not self._is_closed:
-            self._is_closed = True
-            self._slots.release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class _Turns:
-    """A lock that is granted in the order of asking; the standard one may favor whoever had it last."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._next_ticket = 0
-        self._serving = 0
-
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        with self._changed:
-            ticket = self._next_ticket
-            self._next_ticket += 1
-            while self._serving != ticket:
-                self._changed.wait()
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._serving += 1
-                self._changed.notify_all()

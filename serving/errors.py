@@ -6,6 +6,12 @@
     ├── NoDatastore            a request is about documents, and the server has no datastore
     ├── Busy                   as many requests are being answered as the server takes
     ├── Stopping               the server is being stopped
+    ├── TimedOut               an answer took longer than the server lets it take
+    ├── MissingKey             a request without an API key, where one is needed
+    ├── UnknownKey             an API key that is not known, or was revoked
+    ├── Forbidden              a key asks for what it is not for
+    ├── OverLimit              a key has used up what it may ask for
+    ├── StrangeHost            a request by a name that is not this machine's
     └── CannotListen           the address is taken, or is none of this machine's
 
 Each message says what was expected, what arrived, and what to do next.
@@ -53,6 +59,34 @@ class Busy(ServingError):
 
 class Stopping(ServingError):
     """The server is being stopped."""
+
+
+class TimedOut(ServingError):
+    """An answer took longer than the server lets it take."""
+
+
+class MissingKey(ServingError):
+    """A request without an API key, where one is needed."""
+
+
+class UnknownKey(ServingError):
+    """An API key that is not known, or was revoked."""
+
+
+class Forbidden(ServingError):
+    """A key asks for what it is not for."""
+
+
+class OverLimit(ServingError):
+    """A key has used up what it may ask for."""
+
+    def __init__(self, message: str, seconds: int) -> None:
+        super().__init__(f"{message}; wait {seconds} s")
+        self.seconds = seconds
+
+
+class StrangeHost(ServingError):
+    """A request by a name that is not this machine's."""
 
 
 class CannotListen(ServingError):

@@ -15,9 +15,30 @@ from typing import Any
 from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from datastore.errors import UnknownDocument, WriterBusy
-from serving.errors import BadBody, Busy, Fault, NoDatastore, Stopping, UnknownModel
-from silo.errors import BadRequest, PromptTooLong
+from datastore.errors import (
+    DuplicateDocument,
+    ProofRefused,
+    QuotaExceeded,
+    RequestConflict,
+    UnknownDocument,
+    UnknownRequest,
+    WriterBusy,
+)
+from serving.errors import (
+    BadBody,
+    Busy,
+    Fault,
+    Forbidden,
+    MissingKey,
+    NoDatastore,
+    OverLimit,
+    Stopping,
+    StrangeHost,
+    TimedOut,
+    UnknownKey,
+    UnknownModel,
+)
+from silo.errors import BadDocument, BadRequest, PromptTooLong
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -70,10 +91,32 @@ def problem_of(error: Exception) -> Problem:
             return Problem(404, "document_not_found", str(error))
         case NoDatastore():
             return Problem(404, "no_datastore", str(error))
+        case MissingKey() | UnknownKey():
+            return Problem(401, "invalid_api_key", str(error), headers={"WWW-Authenticate": "Bearer"})
+        case Forbidden():
+            return Problem(403, "forbidden", str(error))
+        case OverLimit():
+            return Problem(429, "rate_limit_exceeded", str(error), headers={"Retry-After": str(error.seconds)})
+        case StrangeHost():
+            return Problem(421, "misdirected_request", str(error))
+        case UnknownRequest():
+            return Problem(404, "opt_out_not_found", "there is no opt-out request of that id for whoever asks")
+        case RequestConflict():
+            return Problem(409, "conflict", str(error))
+        case DuplicateDocument():
+            return Problem(409, "duplicate_document", str(error))
+        case ProofRefused():
+            return Problem(403, "proof_refused", str(error))
+        case QuotaExceeded():
+            return Problem(429, "quota_exceeded", str(error), headers={"Retry-After": "3600"})
+        case BadDocument():
+            return Problem(400, "invalid_document", str(error))
         case Busy():
             return Problem(429, "too_many_requests", str(error), headers={"Retry-After": "1"})
         case Stopping():
             return Problem(503, "stopping", str(error), headers={"Retry-After": "1"})
+        case TimedOut():
+            return Problem(504, "timed_out", str(error))
         case WriterBusy():
             return Problem(503, "datastore_busy", str(error), headers={"Retry-After": "1"})
         case HTTPException():
@@ -85,7 +128,7 @@ def problem_of(error: Exception) -> Problem:
 def describe(error: Exception, problem: Problem) -> dict[str, Any]:
     """The document of ``problem``, under a name of its own; the error is logged if something is broken."""
     instance = uuid.uuid4().urn
-    if problem.status >= 500 and problem.status != HTTPStatus.SERVICE_UNAVAILABLE:
+    if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         logger.error("%s: %s", instance, type(error).__name__, exc_info=error)
     return problem.to_json(instance)
 
@@ -130,4 +173,6 @@ def _http_problem(error: HTTPException) -> Problem:
 def _openai_type(status: int) -> str:
     if status == 429:
         return "rate_limit_error"
+    if status in (401, 403):
+        return "authentication_error" if status == 401 else "permission_error"
     return "server_error" if status >= 500 else "invalid_request_error"

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from datastore.records import StoredDocument
 from silo.attribution import AttributedSentence, GeneratedToken
+from silo.scored import ScoredText
 from silo.settings import GenerationSettings
 
 Prompt = str | tuple[int, ...]
@@ -113,6 +114,10 @@ class Model(Protocol):
 
     def generate(self, prompt: str | Sequence[int], settings: GenerationSettings) -> Generation:
         """Begin a completion. Raises PromptTooLong and BadRequest before the first token."""
+        ...
+
+    def score(self, prompt: str | Sequence[int], settings: GenerationSettings, n_top: int | None) -> ScoredText:
+        """The text of a prompt, and unless ``n_top`` is None its tokens' log-probabilities. Raises as ``generate``."""
         ...
 
 

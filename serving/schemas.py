@@ -7,20 +7,55 @@ Fields that the OpenAI API has and this endpoint does not serve are listed with 
 means "not used", because clients send it; any other value is refused with the reason.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
 
 from serving.protocols import Prompt
 from silo.documents import MAX_ID_CHARACTERS
-from silo.settings import GenerationSettings, KnnSettings
+from silo.settings import MAX_NEIGHBORS, MAX_STOPS, GenerationSettings, KnnSettings
 
 MAX_PROMPTS = 64
+MAX_PROMPT_CHARACTERS = 1 << 18
+"""Of all prompts together, or tokens: far beyond any context, and still quick to turn down."""
 MAX_LOGPROBS = 5
+MAX_CHAT_LOGPROBS = 20
+MAX_N = 16
+"""Completions for one prompt."""
+MAX_COMPLETIONS = 128
+"""For all prompts of a request together."""
+MAX_MESSAGES = 256
+MAX_DOCUMENTS = 64
+"""Added by one request."""
+
+_TOKEN_ID = {"type": "integer", "minimum": 0, "maximum": (1 << 31) - 1}
+_PROMPT = {"anyOf": [{"type": "string"}, {"type": "array", "items": _TOKEN_ID, "minItems": 1}]}
+_PROMPTS = {
+    "anyOf": [
+        {"type": "string"},
+        {"type": "array", "items": _TOKEN_ID, "minItems": 1},
+        {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MAX_PROMPTS},
+        {
+            "type": "array",
+            "items": {"type": "array", "items": _TOKEN_ID, "minItems": 1},
+            "minItems": 1,
+            "maxItems": MAX_PROMPTS,
+        },
+    ]
+}
+_STOP = {"type": "string", "minLength": 1, "maxLength": 1000}
+_STOPS = {"anyOf": [_STOP, {"type": "array", "items": _STOP, "maxItems": MAX_STOPS}]}
 
 
 def _prompts(value: object) -> tuple[Prompt, ...]:
     """The four shapes of a prompt as one: a tuple of texts and tuples of token ids."""
+    found = _shaped(value)
+    if sum(map(len, found)) > MAX_PROMPT_CHARACTERS:
+        raise ValueError(f"must have at most {MAX_PROMPT_CHARACTERS:,} characters or token ids in all")
+    return found
+
+
+def _shaped(value: object) -> tuple[Prompt, ...]:
     if isinstance(value, str):
         return (value,)
     if isinstance(value, list) and value:
@@ -48,7 +83,7 @@ def _stops(value: object) -> tuple[str, ...]:
     raise ValueError("must be a text or a list of texts")
 
 
-def _only(allowed: object, reason: str) -> AfterValidator:
+def _only(allowed: object, reason: str) -> tuple[AfterValidator, WithJsonSchema]:
     """Accept the one value that means "not used"."""
 
     def check(value: object) -> object:
@@ -56,7 +91,18 @@ def _only(allowed: object, reason: str) -> AfterValidator:
             raise ValueError(f"must be {allowed!r} or left out: {reason}")
         return value
 
-    return AfterValidator(check)
+    return AfterValidator(check), WithJsonSchema({"const": allowed, "description": f"Not used: {reason}."})
+
+
+def _range(least: float, most: float) -> Any:
+    """Tell a range in the description of the API; ``silo.settings`` owns it and checks it."""
+    return Field(json_schema_extra={"minimum": least, "maximum": most})
+
+
+Prompts = Annotated[Any, PlainValidator(_prompts), WithJsonSchema(_PROMPTS)]
+Stops = Annotated[Any, PlainValidator(_stops), WithJsonSchema(_STOPS)]
+_PENALTY = "penalties would change what attributions account for"
+_BIAS = "biases would change what attributions account for"
 
 
 class Body(BaseModel):
@@ -74,27 +120,24 @@ class StreamOptions(Body):
 class KnnOptions(Body):
     """How the datastore takes part; see ``silo.settings.KnnSettings`` for units and ranges."""
 
-    k: int = KnnSettings.k
-    weight: float | None = KnnSettings.weight
-    temperature: float | None = None
-    n_probe: int = KnnSettings.n_probe
+    k: Annotated[int, _range(1, MAX_NEIGHBORS)] = KnnSettings.k
+    weight: Annotated[float, _range(0, 1)] | None = KnnSettings.weight
+    temperature: Annotated[float, _range(1e-6, 1e9)] | None = None
+    n_probe: Annotated[int, _range(1, 1 << 20)] = KnnSettings.n_probe
 
 
-class CompletionRequest(Body):
-    """The body of ``POST /v1/completions``."""
+class Sampled(Body):
+    """What requests for completions have in common."""
 
-    prompt: Annotated[Any, PlainValidator(_prompts)]
-    """A tuple of ``Prompt`` once validated."""
     model: str | None = None
     """None asks for whichever is served."""
-    max_tokens: int = 16
-    temperature: float = 1.0
-    top_p: float = 1.0
-    stop: Annotated[Any, PlainValidator(_stops)] = ()
-    seed: int | None = None
+    temperature: Annotated[float, _range(0, 100)] = 1.0
+    top_p: Annotated[float, _range(1e-6, 1)] = 1.0
+    n: Annotated[int, Field(ge=1, le=MAX_N)] = 1
+    """Completions for each prompt; the one of index *i* is drawn with the seed + *i*."""
+    stop: Stops = ()
+    seed: Annotated[int, _range(-(1 << 63), (1 << 63) - 1)] | None = None
     """None draws one."""
-    logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
-    """How many of the likeliest tokens to report; 0 reports the chosen tokens alone."""
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     user: str | None = None
@@ -102,30 +145,184 @@ class CompletionRequest(Body):
 
     attributions: bool = False
     """Whether choices carry the sources of each sentence."""
+    deterministic: bool = False
+    """Whether the bits of the answer must not depend on what else is served meanwhile; slower in company."""
     knn: KnnOptions = KnnOptions()
 
-    n: Annotated[int, _only(1, "one completion a prompt")] = 1
-    best_of: Annotated[int, _only(1, "one completion a prompt")] = 1
-    echo: Annotated[bool, _only(False, "the prompt is not repeated or scored")] = False
-    suffix: Annotated[str, _only("", "text is only continued, not filled in")] = ""
-    presence_penalty: Annotated[float, _only(0, "penalties would change what attributions account for")] = 0
-    frequency_penalty: Annotated[float, _only(0, "penalties would change what attributions account for")] = 0
-    logit_bias: Annotated[dict[str, Any], _only({}, "biases would change what attributions account for")] = {}
+    presence_penalty: Annotated[float, *_only(0, _PENALTY)] = 0
+    frequency_penalty: Annotated[float, *_only(0, _PENALTY)] = 0
+    logit_bias: Annotated[dict[str, Any], *_only({}, _BIAS)] = {}
 
-    def settings(self, seed: int) -> GenerationSettings:
+    def sampling(self, seed: int, max_tokens: int, stop: tuple[str, ...], n_top: int | None) -> GenerationSettings:
         """As silo takes them; ``seed`` is used where the request has none. Raises silo's BadRequest."""
         return GenerationSettings(
-            max_tokens=self.max_tokens,
+            max_tokens=max_tokens,
             temperature=self.temperature,
             top_p=self.top_p,
-            stop=self.stop,
+            stop=stop,
             seed=seed if self.seed is None else self.seed,
-            top_logprobs=self.logprobs or 0,
+            top_logprobs=n_top or 0,
             knn=KnnSettings(**self.knn.model_dump()),
         )
+
+
+class CompletionRequest(Sampled):
+    """The body of ``POST /v1/completions``."""
+
+    prompt: Prompts
+    """A tuple of ``Prompt`` once validated."""
+    max_tokens: Annotated[int, _range(0, 1 << 20)] = 16
+    logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
+    """How many of the likeliest tokens to report; 0 reports the chosen tokens alone."""
+    echo: bool = False
+    """Whether choices begin with the prompt, scored where ``logprobs`` are asked for."""
+    best_of: Annotated[int, Field(ge=1, le=MAX_N)] | None = None
+    """Completions made for each prompt, of which the ``n`` likeliest by token are the answer; ``n`` where left out."""
+    suffix: Annotated[str, *_only("", "text is only continued, not filled in")] = ""
+
+    @model_validator(mode="after")
+    def _check_counts(self) -> Self:
+        if self.best_of is not None and self.best_of < self.n:
+            raise ValueError(f"best_of must be at least n, which is {self.n}; got {self.best_of}")
+        if self.stream and self.n_made > self.n:
+            raise ValueError("best_of must not be above n in a stream: the best is known at the end. Leave one out")
+        if len(self.prompt) * self.n_made > MAX_COMPLETIONS:
+            raise ValueError(
+                f"a request may make {MAX_COMPLETIONS} completions; "
+                f"got {len(self.prompt)} prompts of {self.n_made} each"
+            )
+        return self
+
+    @property
+    def n_made(self) -> int:
+        """Completions to make for each prompt."""
+        return self.n if self.best_of is None else self.best_of
+
+    def settings(self, seed: int) -> GenerationSettings:
+        """As silo takes them. Raises silo's BadRequest."""
+        return self.sampling(seed, self.max_tokens, self.stop, self.logprobs)
+
+
+class TextPart(Body):
+    """A part of a message."""
+
+    type: Literal["text"]
+    text: str
+
+
+class Message(Body):
+    """A turn of a conversation."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart]
+    name: str | None = None
+    """Accepted and ignored."""
+
+    @property
+    def text(self) -> str:
+        """What was said."""
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+
+class TextFormat(Body):
+    """The one format of answers."""
+
+    type: Literal["text"] = "text"
+
+
+class ChatRequest(Sampled):
+    """The body of ``POST /v1/chat/completions``."""
+
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
+    max_tokens: Annotated[int, _range(0, 1 << 20)] | None = None
+    max_completion_tokens: Annotated[int, _range(0, 1 << 20)] | None = None
+    """Another name for ``max_tokens``; without either there are 256, or as many as there is room for."""
+    logprobs: bool = False
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_CHAT_LOGPROBS)] | None = None
+    """How many of the likeliest tokens to report; needs ``logprobs``."""
+    response_format: TextFormat = TextFormat()
+    tools: Annotated[list[Any], *_only([], "no tools are called")] = []
+    store: Annotated[bool, *_only(False, "answers are not kept")] = False
+
+    @model_validator(mode="after")
+    def _check_counts(self) -> Self:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs to be true")
+        if len(self.stop) >= MAX_STOPS:
+            raise ValueError(f"stop may have {MAX_STOPS - 1} texts here: the template needs one of {MAX_STOPS}")
+        if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
+            raise ValueError("max_tokens and max_completion_tokens are one setting; leave one out")
+        if sum(len(message.text) for message in self.messages) > MAX_PROMPT_CHARACTERS:
+            raise ValueError(f"the messages may have {MAX_PROMPT_CHARACTERS:,} characters in all")
+        return self
+
+
+DocumentId = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARACTERS)]
+Token = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class OptOutRequest(Body):
     """The body of ``POST /v1/optouts``."""
 
-    document: Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARACTERS)]
+    document: DocumentId
+
+
+class OptOutOpening(Body):
+    """The body of ``POST /v1/opt-outs``."""
+
+    document: DocumentId
+    idempotency_key: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """The same key opens the same request; without one each call opens another."""
+
+
+class ChallengeRequest(Body):
+    """The body of ``POST /v1/opt-outs/{id}/challenge``."""
+
+    method: Literal["key", "dns", "file"]
+
+
+class ProofRequest(Body):
+    """The body of ``POST /v1/opt-outs/{id}/proof``."""
+
+    method: Literal["key", "dns", "file", "possession"]
+    token: Token | None = None
+    """The challenge's; for all but ``possession``."""
+    signature: Annotated[str, Field(pattern="^[0-9a-f]{128}$")] | None = None
+    """Of the challenge's message, by the submitter's Ed25519 key; for ``key``."""
+    text: Annotated[str, Field(min_length=1)] | None = None
+    """The document's; for ``possession``."""
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> Self:
+        needed = {"key": ("token", "signature"), "possession": ("text",)}.get(self.method, ("token",))
+        if missing := [name for name in needed if getattr(self, name) is None]:
+            raise ValueError(f"a proof by {self.method} needs {' and '.join(missing)}")
+        return self
+
+
+class DecisionRequest(Body):
+    """The body of ``POST /v1/opt-outs/{id}/decision``."""
+
+    decision: Literal["accepted", "rejected", "disputed"]
+    note: Annotated[str, Field(max_length=2000)] = ""
+
+
+class NewDocument(Body):
+    """A document to be added."""
+
+    id: DocumentId
+    text: Annotated[str, Field(min_length=1)]
+    license: Annotated[str, Field(max_length=200)] = ""
+    """SPDX expression or ``LicenseRef-…``; empty means that nobody said, which is high-risk."""
+    source: Annotated[str, Field(max_length=200)] = ""
+    title: Annotated[str, Field(max_length=1000)] = ""
+    owner: Annotated[str, Field(max_length=1000)] = ""
+    url: Annotated[str, Field(max_length=2000)] = ""
+    submitter_key: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    """An Ed25519 public key, whose owner may take the document out."""
+
+
+class IngestRequest(Body):
+    """The body of ``POST /v1/documents``."""
+
+    documents: Annotated[list[NewDocument], Field(min_length=1, max_length=MAX_DOCUMENTS)]

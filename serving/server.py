@@ -1,7 +1,8 @@
 """The socket: waitress, set up for streams and for clients that leave.
 
-Knows nothing of models. Threads exceed the engine's slots, so that opt-outs, documents and health
-are answered while every slot generates.
+Knows nothing of models. Threads exceed the requests that may be answered or wait, so that opt-outs,
+documents and health are answered while every slot generates. Waitress reads a request whole before a thread gets it,
+so a client that sends slowly costs a socket and no thread.
 """
 
 from collections.abc import Callable
@@ -10,8 +11,8 @@ from typing import Any, Protocol
 import waitress
 
 from serving.bodies import MAX_BODY_BYTES
-from serving.engine import DEFAULT_SLOTS
 from serving.errors import CannotListen
+from serving.runners import DEFAULT_SLOTS, DEFAULT_WAITING
 
 N_SPARE_THREADS = 4
 
@@ -35,7 +36,7 @@ def listen(app: Callable[..., Any], host: str, port: int) -> Server:
             app,
             host=host,
             port=port,
-            threads=DEFAULT_SLOTS + N_SPARE_THREADS,
+            threads=DEFAULT_SLOTS + DEFAULT_WAITING + N_SPARE_THREADS,
             # Reads on while a request is answered, which is how it notices that the client left.
             channel_request_lookahead=1,
             # Over our own limit the application answers, with a problem; far over it waitress hangs up.

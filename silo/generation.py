@@ -7,26 +7,37 @@ that run, or has them done again: so no token is chosen by, or owed to, an entry
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from datastore.errors import ReaderFenced
 from datastore.store import Datastore
 from silo.attribution import AttributedSentence, GeneratedToken, attribute_sentences
-from silo.decoder import Decoder
+from silo.decoder import Decoder, Reading
 from silo.drafting import Drafter
 from silo.errors import BadRequest, EncoderMismatch, PromptTooLong
 from silo.gate import Gate
 from silo.lm import LanguageModel
 from silo.prediction import Prediction, Predictor, Trace
 from silo.sampling import choose, likeliest
+from silo.scored import ScoredText
+from silo.scoring import echoed, score
 from silo.settings import GenerationSettings
 from silo.textstream import TextStream, find_stop, n_held_back
 from silo.tokenizer import tokenize
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """A sequence that is read token by token; ``decoder.Decoder`` is one."""
+
+    def read(self, tokens: Sequence[int]) -> Reading:
+        """Read ``tokens``; what the LM makes of the sequence then."""
+        ...
 
 
 class Silo:
@@ -62,6 +73,25 @@ class Silo:
             PromptTooLong: prompt and ``max_tokens`` do not fit the LM's context.
             BadRequest: a token id is outside the vocabulary.
         """
+        ids = self._ids(prompt, settings)
+        return Generation(self, ids, settings)
+
+    def score(self, prompt: str | Sequence[int], settings: GenerationSettings, n_top: int | None) -> ScoredText:
+        """The text of ``prompt``, and unless ``n_top`` is None the log-probability of each of its tokens, and of as
+        many of the likeliest in its place. Raises as ``generate``.
+        """
+        if n_top is None:
+            return echoed(self.lm, prompt)
+        self._ids(prompt, settings)
+        return score(self.lm, self.datastore, prompt, settings, self.gate, n_top)
+
+    @contextmanager
+    def reading(self) -> Iterator[Reader]:
+        """A new sequence to be read and continued. Whoever serves many requests reads them side by side instead."""
+        yield self.lm.decoder()
+
+    def _ids(self, prompt: str | Sequence[int], settings: GenerationSettings) -> list[int]:
+        """The tokens of ``prompt``, which must leave room for ``max_tokens``."""
         if isinstance(prompt, str):
             ids = [int(token) for token in tokenize(self.lm.tokenizer, prompt).ids]
         else:
@@ -74,7 +104,7 @@ class Silo:
                 f"the prompt has {len(ids)} tokens and max_tokens is {settings.max_tokens}; together they must "
                 f"not exceed {room}. Shorten the prompt, or ask for fewer tokens."
             )
-        return Generation(self, ids, settings)
+        return ids
 
 
 class Generation:
@@ -149,12 +179,19 @@ class Generation:
 
     def _raw(self) -> Iterator[GeneratedToken]:
         """Tokens as they are chosen, without regard to stop texts."""
+        if self._settings.max_tokens == 0:
+            self._finish_reason = "length"
+            return
+        with self._silo.reading() as decoder:
+            yield from self._chosen(decoder)
+
+    def _chosen(self, decoder: Reader) -> Iterator[GeneratedToken]:
         lm, settings = self._silo.lm, self._settings
         random = np.random.default_rng(settings.seed % (1 << 64))
         stream = TextStream(lm.tokenizer, self._prompt)
         history = list(self._prompt)
         length = 0
-        for i, step in enumerate(self._steps(history, random)):
+        for i, step in enumerate(self._steps(decoder, history, random)):
             if step.id == lm.boundary:
                 self._finish_reason = "stop"
                 tail = stream.flush()
@@ -168,21 +205,20 @@ class Generation:
             length += len(text)
         self._finish_reason = "length"
 
-    def _steps(self, history: list[int], random: np.random.Generator) -> Iterator[GeneratedToken]:
+    def _steps(self, reader: Reader, history: list[int], random: np.random.Generator) -> Iterator[GeneratedToken]:
         """Up to ``max_tokens`` tokens; ``history`` grows by each.
 
         The number that chooses a token is drawn for its place, and what is drafted only says how many are read at
-        once. So the tokens are the same with drafts and without.
+        once. So the tokens are the same with drafts and without. A sequence that is read beside others has no drafts.
         """
-        lm, n = self._silo.lm, self._settings.max_tokens
-        decoder = lm.decoder()
-        drafter = Drafter(self._silo.datastore) if self._settings.draft and self._silo.datastore is not None else None
-        read: Sequence[int] = [lm.opening, *history]
+        n, store = self._settings.max_tokens, self._silo.datastore
+        can_draft = self._settings.draft and store is not None and isinstance(reader, Decoder)
+        drafter = Drafter(store) if can_draft and store is not None else None
+        read: Sequence[int] = [self._silo.lm.opening, *history]
         made = 0
         while made < n:
             draft = drafter.propose(n - made - 1) if drafter is not None and made else []
-            before = decoder.length + len(read)
-            contexts, logprobs = _read(decoder, read, draft)
+            contexts, logprobs = _read(reader, read, draft)
             n_kept = 0
             for row in range(len(draft) + 1):
                 step = self._step(contexts[row], logprobs[row], history, random.random())
@@ -197,7 +233,8 @@ class Generation:
                     break
             if drafter is not None and draft:
                 drafter.judged(len(draft), n_kept)
-                decoder.rewind(before + n_kept)
+                assert isinstance(reader, Decoder)
+                reader.rewind(reader.length - len(draft) + n_kept)
             read = history[-1:]
 
     def _step(self, context: np.ndarray, lm_logprobs: np.ndarray, history: Sequence[int], u: float) -> GeneratedToken:
@@ -218,12 +255,13 @@ class Generation:
                     return _token(token, prediction, self._settings.top_logprobs, trace)
 
 
-def _read(decoder: Decoder, tokens: Sequence[int], draft: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def _read(reader: Reader, tokens: Sequence[int], draft: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Contexts and log-probabilities after the last of ``tokens`` and after each token of ``draft``."""
     if not draft:
-        context, logprobs = decoder.read(tokens)
+        context, logprobs = reader.read(tokens)
         return context.float().cpu().numpy()[None], logprobs.cpu().numpy()[None]
-    contexts, rows = decoder.read_all([*tokens, *draft])
+    assert isinstance(reader, Decoder)
+    contexts, rows = reader.read_all([*tokens, *draft])
     return contexts.float().cpu().numpy()[len(tokens) - 1 :], rows.cpu().numpy()[len(tokens) - 1 :]
 
 

@@ -91,7 +91,10 @@ class LlamaBody:
 
     def rows(self, n: int, capacity: int) -> "LlamaRows":
         """``n`` empty sequences with room for ``capacity`` tokens each."""
-        return LlamaRows(self, self.cache((n,), capacity))
+        cache = self.cache((n,), capacity)
+        for tensor in (tensor for pair in cache for tensor in pair):
+            tensor.zero_()  # what a longer row reads here is masked, and nothing times NaN is NaN
+        return LlamaRows(self, cache)
 
     def cache(self, rows: tuple[int, ...], capacity: int) -> list[tuple[Tensor, Tensor]]:
         """Room for the keys and values of each layer, not written yet: memory is taken as it fills."""

@@ -26,8 +26,8 @@ from transformers.modeling_utils import PreTrainedModel
 from datastore.errors import ReaderFenced
 from silo.errors import BadCheckpoint
 from silo.generation import Silo
-from silo.mixture import candidates, interpolate, neighbor_logprobs
-from silo.settings import KnnSettings
+from silo.mixture import Proposal, candidates, interpolate, neighbor_logprobs
+from silo.settings import DEFAULT_KNN_SHARE, KnnSettings
 
 LM_FOLDER = "lm"
 _ROWS = 256
@@ -87,6 +87,11 @@ class SiloForCausalLM(PreTrainedModel, GenerationMixin):
         self.generation_config = GenerationConfig(
             bos_token_id=silo.lm.opening, eos_token_id=silo.lm.boundary, pad_token_id=silo.lm.boundary
         )
+
+    @property
+    def knn_share(self) -> float:
+        """Share of probability of the neighbors, the only part of the datastore that takes part here."""
+        return DEFAULT_KNN_SHARE if self.knn.weight is None else float(self.knn.weight)
 
     @classmethod
     def of(cls, silo: Silo, knn: KnnSettings | None = None) -> "SiloForCausalLM":
@@ -179,7 +184,7 @@ class SiloForCausalLM(PreTrainedModel, GenerationMixin):
         is_text = torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
         if attention_mask is not None and attention_mask.dim() == 2:
             is_text = attention_mask[:, -input_ids.shape[1] :][:, kept].bool()
-        if self.silo.datastore is not None and self.knn.weight:
+        if self.silo.datastore is not None and self.knn_share:
             logits[is_text] = self._mixed(states[is_text], logits[is_text])
         loss = None
         if labels is not None:
@@ -212,8 +217,12 @@ class SiloForCausalLM(PreTrainedModel, GenerationMixin):
             made = [
                 interpolate(
                     alone[row - start],
-                    candidates(found.values[row], neighbor_logprobs(found.squared_distances[row], temperature)),
-                    float(self.knn.weight),
+                    [
+                        Proposal(
+                            candidates(found.values[row], neighbor_logprobs(found.squared_distances[row], temperature)),
+                            self.knn_share,
+                        )
+                    ],
                 )
                 for row in rows
             ]

@@ -1,6 +1,7 @@
 """A scripted model and a real server: the double says the same words to every prompt, with known sources."""
 
 import itertools
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,9 +18,11 @@ from datastore.errors import UnknownDocument
 from datastore.records import DocumentFacts, StoredDocument
 from serving import create_app
 from serving.engine import Engine
+from serving.runners import Runners
 from serving.server import listen
 from silo.attribution import AttributedSentence, GeneratedToken, TokenSource, attribute_sentences
 from silo.errors import BadRequest, PromptTooLong
+from silo.scored import ScoredText, ScoredToken
 from silo.settings import GenerationSettings
 
 WORDS = ("The", " court", " ruled", ".", " It", " was", " late", ".", " Näheres", " folgt", ".")
@@ -137,6 +140,16 @@ class ScriptedSilo:
             raise BadRequest(f"token ids must be below {len(WORDS)}; got {max(prompt)}")
         return ScriptedGeneration(self, n_prompt_tokens, settings)
 
+    def score(self, prompt: str | Sequence[int], settings: GenerationSettings, n_top: int | None) -> ScoredText:
+        """Words are tokens; each costs as many nats as there are words before it."""
+        pieces = re.findall(r"\s*\S+", prompt) if isinstance(prompt, str) else [WORDS[i] for i in prompt]
+        starts = [0, *itertools.accumulate(map(len, pieces))]
+        tokens = [
+            ScoredToken(i % len(WORDS), piece, start, -float(i), ((0, -0.5), (1, -1.0))[:n_top])
+            for i, (piece, start) in enumerate(zip(pieces, starts, strict=False))
+        ]
+        return ScoredText("".join(pieces), () if n_top is None else tuple(tokens))
+
 
 def opt_out_on_paper(store: MemoryStore, document: str, now: datetime) -> PaperReceipt:
     store.document(document)
@@ -157,7 +170,8 @@ def silo(store: MemoryStore) -> ScriptedSilo:
 
 @pytest.fixture
 def engine(silo: ScriptedSilo) -> Engine:
-    return Engine(silo, slots=3, opt_out=opt_out_on_paper, clock=lambda: NOON)
+    runners = Runners(silo, slots=3, waiting=0)
+    return Engine(silo, makers=runners, opt_out=opt_out_on_paper, clock=lambda: NOON)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import json
 import pytest
 from flask.testing import FlaskClient
 
-from serving.rendering import annotation_json
+from serving.rendering import annotation_json, verbatim
 from silo.attribution import AttributedSentence, TokenSource
 
 ASKED = {"prompt": "a", "max_tokens": 11, "attributions": True}
@@ -29,7 +29,16 @@ def test_every_sentence_names_its_sources(web: FlaskClient):
         "type": "silo_attribution",
         "start_index": 0,
         "end_index": 17,
+        "title": "Title of opinion",
+        "url": "https://news.example/",
+        "document_id": "opinion",
+        "license": "LicenseRef-Proprietary",
+        "owner": "The Owner",
+        "sentence": 0,
+        "mass": pytest.approx(0.5),
+        "verbatim": "The court ruled.",
         "parametric_mass": pytest.approx(0.25),
+        "datastore_version": 7,
         "sources": [],
     }
     assert annotations[0]["sources"][0] == {
@@ -41,6 +50,7 @@ def test_every_sentence_names_its_sources(web: FlaskClient):
         "source": "press",
         "sentence": 0,
         "text": "The court ruled.",
+        "verbatim": "The court ruled.",
         "mass": pytest.approx(0.5),
         "removed": False,
     }
@@ -65,7 +75,7 @@ def test_the_16_largest_sources_are_looked_up_and_the_others_keep_document_and_m
         looked_up.append(source)
         return engine.passage(source)
 
-    shown = annotation_json(AttributedSentence(0, 9, 0.5, sources), passage_of)["sources"]
+    shown = annotation_json(AttributedSentence(0, 9, 0.5, sources), "The court", 7, passage_of)["sources"]
     assert tuple(looked_up) == sources[:16]
     assert all(source["text"] for source in shown[:16])
     assert shown[16:] == [{"document_id": "opinion", "mass": source.mass} for source in sources[16:]]
@@ -114,3 +124,17 @@ def test_a_source_that_leaves_between_its_text_and_its_facts_is_not_shown(web: F
 
     store.sentence_text = leave_after_reading
     assert all(source["removed"] for annotation in _annotations(web) for source in annotation["sources"])
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "run"),
+    [
+        ("The court ruled.", "Yesterday the  court\nruled late.", "The court ruled"),
+        ("It was late.", "Nothing of this", ""),
+        ("late", "late", ""),
+        ("", "The court", ""),
+        ("a b c d e", "a b x b c d", "b c d"),
+    ],
+)
+def test_verbatim_is_the_longest_run_of_words_in_common(text, source, run):
+    assert verbatim(text, source) == run

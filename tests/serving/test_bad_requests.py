@@ -68,10 +68,12 @@ FAULTS = {
     "weight above 1": ({"prompt": "a", "knn": {"weight": 1.5}}, None, "weight must be a number from 0 to 1"),
     "no neighbors": ({"prompt": "a", "knn": {"k": 0}}, None, "k must be an integer from 1"),
     "knn as a number": ({"prompt": "a", "knn": 3}, "knn", "got 3"),
-    "two completions": ({"prompt": "a", "n": 2}, "n", "must be 1 or left out"),
-    "enormous n": ({"prompt": "a", "n": 10**9}, "n", "must be 1 or left out"),
-    "best of two": ({"prompt": "a", "best_of": 2}, "best_of", "must be 1 or left out"),
-    "echo": ({"prompt": "a", "echo": True}, "echo", "must be False or left out"),
+    "no completions": ({"prompt": "a", "n": 0}, "n", "greater than or equal to 1"),
+    "enormous n": ({"prompt": "a", "n": 10**9}, "n", "less than or equal to 16"),
+    "fewer made than wanted": ({"prompt": "a", "n": 3, "best_of": 2}, None, "best_of must be at least n, which is 3"),
+    "too many for all prompts": ({"prompt": ["a"] * 64, "n": 3}, None, "may make 128 completions; got 64 prompts of 3"),
+    "an endless prompt": ({"prompt": "a" * 300_000}, "prompt", "at most 262,144 characters"),
+    "text for echo": ({"prompt": "a", "echo": "yes"}, "echo", "got 'yes'"),
     "suffix": ({"prompt": "a", "suffix": "z"}, "suffix", "only continued"),
     "penalty": ({"prompt": "a", "frequency_penalty": 0.5}, "frequency_penalty", "attributions"),
     "bias": ({"prompt": "a", "logit_bias": {"50256": -100}}, "logit_bias", "attributions"),
@@ -124,7 +126,7 @@ def test_a_request_with_a_fault_is_a_problem(web: FlaskClient, silo, body, param
 
 
 def test_all_faults_of_a_body_are_told_at_once(web: FlaskClient):
-    problem = check_problem(web.post("/v1/completions", json={"max_tokens": "x", "n": 2, "seeds": 1}), 400)
+    problem = check_problem(web.post("/v1/completions", json={"max_tokens": "x", "n": 0, "seeds": 1}), 400)
     assert {fault["param"] for fault in problem["errors"]} == {"prompt", "max_tokens", "n", "seeds"}
 
 

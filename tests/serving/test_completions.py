@@ -83,9 +83,9 @@ def test_the_official_client_shows_what_was_wrong(client):
     with pytest.raises(openai.BadRequestError, match="top_p must be a number") as caught:
         client.completions.create(model="scripted", prompt="Once", top_p=7)
     assert (caught.value.code, caught.value.type) == ("invalid_request", "invalid_request_error")
-    with pytest.raises(openai.BadRequestError, match="n must be 1 or left out") as caught:
-        client.completions.create(model="scripted", prompt="Once", n=2)
-    assert caught.value.param == "n"
+    with pytest.raises(openai.BadRequestError, match="text is only continued") as caught:
+        client.completions.create(model="scripted", prompt="Once", suffix="The end")
+    assert caught.value.param == "suffix"
     with pytest.raises(openai.NotFoundError, match="model must be 'scripted'"):
         client.completions.create(model="gpt-3.5-turbo-instruct", prompt="Once")
 

@@ -3,11 +3,13 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import openai
 import pytest
 
 from serving.engine import Engine
+from serving.jobs import Job, Made
 from silo.settings import GenerationSettings
 
 
@@ -34,10 +36,10 @@ def test_requests_take_turns_token_by_token(engine: Engine, silo):
     both_begun = threading.Barrier(2)
 
     def follow(name: str) -> None:
-        with engine.start(["a"], GenerationSettings(max_tokens=50)) as run:
-            both_begun.wait(timeout=5)
-            for _ in run.tokens(run.generations[0]):
-                order.append(name)
+        both_begun.wait(timeout=5)
+        run = engine.start([Job("a", GenerationSettings(max_tokens=50))])
+        with closing(run):
+            order.extend(name for event in run.events() if isinstance(event, Made))
 
     threads = [threading.Thread(target=follow, args=(name,)) for name in "ab"]
     for thread in threads:
@@ -123,4 +125,4 @@ def test_of_many_opt_outs_at_once_one_is_new_and_all_get_the_same_receipt(app):
 
 
 def _free_slots(engine: Engine) -> int:
-    return engine._slots._value
+    return 3 - engine.makers.n_requests

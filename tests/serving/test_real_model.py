@@ -20,6 +20,7 @@ from datastore.verification import verify
 from serving import create_app
 from serving.engine import Engine
 from serving.rendering import MAX_SHOWN_SOURCES
+from serving.runners import Runners
 from silo.cli import build_app
 from silo.decoder import Decoder
 from silo.generation import Generation, Silo
@@ -65,7 +66,7 @@ def serve() -> Iterator[Callable[..., Served]]:
 
         def start(lm, datastore: Datastore) -> Served:
             silo = RecordingSilo(lm, datastore)
-            url = stack.enter_context(serving(create_app(Engine(silo))))
+            url = stack.enter_context(serving(create_app(Engine(silo, makers=Runners(silo, slots=1)))))
             client = stack.enter_context(openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0))
             return Served(silo, client)
 

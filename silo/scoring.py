@@ -1,0 +1,98 @@
+"""How probable a given text is under the mixture of an LM and a datastore: what ``echo`` and evaluation ask for.
+
+The LM reads the whole text at once, so its rounding differs in the last bits from a text that is made token by
+token. The datastore is searched for stretches of the text, each as of one epoch, with opt-outs waiting as they wait
+for the steps of a generation.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+import numpy as np
+import torch
+
+from datastore.errors import ReaderFenced
+from datastore.store import Datastore
+from silo.gate import Gate
+from silo.lm import LanguageModel
+from silo.prediction import Predictor
+from silo.sampling import likeliest
+from silo.scored import ScoredText, ScoredToken
+from silo.settings import GenerationSettings
+from silo.textstream import TextStream
+from silo.tokenizer import tokenize
+
+_STRETCH = 64
+"""Tokens that are searched for in one step: an opt-out waits for it."""
+
+
+def echoed(lm: LanguageModel, prompt: str | Sequence[int]) -> ScoredText:
+    """The text of ``prompt``, without scores."""
+    return ScoredText(prompt if isinstance(prompt, str) else "".join(_pieces(lm, list(prompt))), ())
+
+
+def score(
+    lm: LanguageModel,
+    store: Datastore | None,
+    prompt: str | Sequence[int],
+    settings: GenerationSettings,
+    gate: Gate | None,
+    n_top: int,
+) -> ScoredText:
+    """``prompt`` with the log-probability of each token after those before it; the first one opens a text.
+
+    It must fit the LM's context, and its ids the vocabulary.
+    """
+    if isinstance(prompt, str):
+        tokens = tokenize(lm.tokenizer, prompt)
+        ids = [int(token) for token in tokens.ids]
+        ends = [*(int(start) for start in tokens.starts[1:]), len(prompt)]
+        pieces = [prompt[start:end] for start, end in zip([0, *ends], ends, strict=False)][: len(ids)]
+        text = prompt
+    else:
+        ids = list(prompt)
+        pieces = _pieces(lm, ids)
+        text = "".join(pieces)
+    if not ids:
+        return ScoredText(text, ())
+    scored: list[ScoredToken] = []
+    start = 0
+    for token, piece, logprobs in zip(ids, pieces, _distributions(lm, store, ids, settings, gate), strict=True):
+        scored.append(ScoredToken(token, piece, start, float(logprobs[token]), likeliest(logprobs, n_top)))
+        start += len(piece)
+    return ScoredText(text, tuple(scored))
+
+
+def _pieces(lm: LanguageModel, ids: list[int]) -> list[str]:
+    """What each token adds to the text of ``ids``."""
+    stream = TextStream(lm.tokenizer, [])
+    pieces = [stream.push(token) for token in ids]
+    if pieces:
+        pieces[-1] += stream.flush()
+    return pieces
+
+
+def _distributions(
+    lm: LanguageModel, store: Datastore | None, ids: list[int], settings: GenerationSettings, gate: Gate | None
+) -> Iterator[np.ndarray]:
+    """For each of ``ids`` the log-probabilities of what may stand in its place."""
+    states = lm.contexts(torch.tensor([[lm.opening, *ids[:-1]]]))[0]
+    predictor = None if store is None else Predictor(store, settings, gate)
+    for number, stretch in enumerate(states.split(_STRETCH)):
+        lm_logprobs = lm.logprobs(stretch).cpu().numpy()
+        if store is None or predictor is None or predictor.is_silent:
+            yield from lm_logprobs.astype(np.float64)
+        else:
+            first = number * _STRETCH
+            histories = [ids[:end] for end in range(first, first + len(stretch))]
+            yield from _mixed(store, predictor, stretch.float().cpu().numpy(), lm_logprobs, histories)
+
+
+def _mixed(
+    store: Datastore, predictor: Predictor, contexts: np.ndarray, lm_logprobs: np.ndarray, histories: list[list[int]]
+) -> list[np.ndarray]:
+    """The mixture at each of ``contexts``, as of one epoch."""
+    while True:
+        with suppress(ReaderFenced), store.step():
+            answers = predictor.ask(contexts, histories)
+            return [prediction.logprobs for prediction in predictor.predict(answers, lm_logprobs, histories)]
