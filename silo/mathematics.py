@@ -39,7 +39,7 @@ def exercises(n_documents: int, seed: int = 0, source: str = "mathematics") -> I
 
 def polynomial(coefficients: Sequence[int], variable: str = "x") -> str:
     """The polynomial with ``coefficients`` from the constant up, written from the highest power down."""
-    terms = []
+    terms: list[str] = []
     for power in reversed(range(len(coefficients))):
         if not (factor := coefficients[power]):
             continue
