@@ -63,6 +63,8 @@ def serve(
         server.run()
     finally:
         server.close()
+        engine.close()
+        engine.makers.join(10)
 
 
 def opened(model: str, datastore: Path | None, device: str) -> "tuple[Silo, str | None]":

@@ -92,6 +92,10 @@ class Makers(Protocol):
         """Begin no more, and end what is being made soon; waits for nothing."""
         ...
 
+    def join(self, seconds: float) -> None:
+        """After ``close``, wait until nothing is made any more."""
+        ...
+
     @property
     def n_requests(self) -> int:
         """Requests that are being answered or wait."""
