@@ -16,15 +16,25 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8000,
     device: Annotated[str, typer.Option(help="Where the LM runs, as torch names it.")] = "cpu",
+    reviewer_token_file: Annotated[
+        Path | None,
+        typer.Option(help="File with the token that opens the reviewer's pages; without it there are none."),
+    ] = None,
 ) -> None:
     """Answer the OpenAI completions API, with attributions, and take opt-outs."""
     from serving import create_app
     from serving.engine import Engine
+    from serving.portal import Portal
+    from serving.portal_hosts import Network
+    from serving.portal_review import read_token
     from serving.server import listen, port_of
     from silo.generation import Silo
 
-    engine = Engine(Silo.open(model, datastore, device=device))
-    server = listen(create_app(engine), host, port)
+    token = None if reviewer_token_file is None else read_token(reviewer_token_file)
+    silo = Silo.open(model, datastore, device=device)
+    engine = Engine(silo)
+    portal = None if silo.datastore is None else Portal(silo.datastore, Network(), token)
+    server = listen(create_app(engine, portal), host, port)
 
     def stop(*_: object) -> None:
         """Threads inside the LM when Python ends would take the process down with a crash: end them first."""
@@ -48,6 +58,8 @@ def welcome(model: str, host: str, port: int) -> str:
         "",
         f"  curl {url}/v1/completions -H 'Content-Type: application/json' \\",
         """    -d '{"prompt": "The Congress", "max_tokens": 40, "attributions": true}'""",
+        "",
+        f"  or open {url}/playground in a browser",
         "",
     ]
     if not _is_loopback(host):

@@ -94,7 +94,10 @@ class _Answer:
         n_top = self.asked.logprobs
         logprobs = None if n_top is None else logprobs_json(tokens, self.engine.token_text, n_top)
         choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish_reason}
-        return choice if annotations is None else choice | {"annotations": annotations}
+        if annotations is None:
+            return choice
+        masses = [1 - token.parametric_mass for token in tokens]
+        return choice | {"annotations": annotations, "datastore_mass": masses}
 
     def _event(self, choices: list[dict[str, Any]], usage: dict[str, int] | None) -> str:
         frame = self._frame(choices)

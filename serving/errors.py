@@ -6,7 +6,8 @@
     ├── NoDatastore            a request is about documents, and the server has no datastore
     ├── Busy                   as many requests are being answered as the server takes
     ├── Stopping               the server is being stopped
-    └── CannotListen           the address is taken, or is none of this machine's
+    ├── CannotListen           the address is taken, or is none of this machine's
+    └── BadReviewerToken       the file of the reviewer's token is missing, or the token too short
 
 Each message says what was expected, what arrived, and what to do next.
 How they look over HTTP is decided in ``serving.problems``.
@@ -57,3 +58,7 @@ class Stopping(ServingError):
 
 class CannotListen(ServingError):
     """The address is taken, or is none of this machine's."""
+
+
+class BadReviewerToken(ServingError):
+    """The file of the reviewer's token is missing, or the token too short."""

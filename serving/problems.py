@@ -15,7 +15,7 @@ from typing import Any
 from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from datastore.errors import UnknownDocument, WriterBusy
+from datastore.errors import RequestConflict, UnknownDocument, WriterBusy
 from serving.errors import BadBody, Busy, Fault, NoDatastore, Stopping, UnknownModel
 from silo.errors import BadRequest, PromptTooLong
 
@@ -68,6 +68,8 @@ def problem_of(error: Exception) -> Problem:
             return Problem(404, "model_not_found", str(error))
         case UnknownDocument():
             return Problem(404, "document_not_found", str(error))
+        case RequestConflict():
+            return Problem(409, "conflict", str(error))
         case NoDatastore():
             return Problem(404, "no_datastore", str(error))
         case Busy():
