@@ -30,7 +30,7 @@ NEXT: Mapping[State, frozenset[State]] = {
     State.VERIFIED: frozenset({State.ACCEPTED, State.DISPUTED, State.REJECTED}),
     State.PROVISIONAL: frozenset({State.ACCEPTED, State.REJECTED}),
     State.DISPUTED: frozenset({State.ACCEPTED, State.REJECTED}),
-    State.REJECTED: frozenset(),
+    State.REJECTED: frozenset({State.DISPUTED}),  # the requester appeals
     State.ACCEPTED: frozenset({State.ERASED_LIVE}),
     State.ERASED_LIVE: frozenset({State.ERASED_BACKUPS}),
     State.ERASED_BACKUPS: frozenset(),

@@ -233,7 +233,8 @@ def _check_may_hide(connection: Connection, row: RowMapping) -> str:
     state: str = connection.execute(select(d.state).where(d.id == row["document"])).scalar_one()
     if state not in (LIVE, HIDDEN):
         raise RequestConflict(f"document {row['document']!r} is out already; nothing is left to hide")
-    same = (t.document == row["document"]) & (t.state == State.REJECTED) & (t.method == Method.POSSESSION)
+    given_back = t.state.in_((State.REJECTED, State.DISPUTED))  # disputed: the rejection was appealed
+    same = (t.document == row["document"]) & given_back & (t.method == Method.POSSESSION)
     if connection.execute(select(t.id).where(same).limit(1)).first():
         raise RequestConflict(
             "a reviewer gave this document back after it was hidden on possession of its text, which cannot hide it "

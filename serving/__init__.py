@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from datastore.hosts import HostFacts
     from serving.access import Access
     from serving.engine import Engine
+    from serving.portal import Portal
 
 
 def create_app(
@@ -20,16 +21,30 @@ def create_app(
     access: "Access | None" = None,
     hosts: "HostFacts | None" = None,
     is_local: bool = False,
+    portal: "Portal | None" = None,
 ) -> "Flask":
     """The application that answers from ``engine``. Opens no file and no socket.
 
     ``access`` are the keys that it asks for; ``is_local`` says that it listens to this machine alone; ``hosts`` asks
-    hosts for proofs of ownership.
+    hosts for proofs of ownership; ``portal`` is what the owner's pages work on, where there are any.
     """
     from flask import Flask
 
     from serving import access as accounts
-    from serving import chat, completions, documents, health, metrics, models, openapi, optouts, problems
+    from serving import (
+        chat,
+        completions,
+        documents,
+        health,
+        metrics,
+        models,
+        openapi,
+        optouts,
+        pages,
+        playground,
+        problems,
+    )
+    from serving import portal as portal_pages
     from serving.bodies import MAX_BODY_BYTES
 
     app = Flask("serving", static_folder=None)
@@ -52,11 +67,16 @@ def create_app(
     )
     for blueprint in blueprints:
         app.register_blueprint(blueprint)
+    pages.register(app, has_portal=portal is not None)
+    app.register_blueprint(playground.blueprint(engine, None if portal is None else portal.store))
+    if portal is not None:
+        portal_pages.register(app, portal)
 
     @app.after_request
     def forbid_caching(response: "Response") -> "Response":
-        """A stored answer would outlive the removal of what it tells."""
-        response.headers["Cache-Control"] = "no-store"
+        """A stored answer would outlive the removal of what it tells. Assets tell nothing, and say so themselves."""
+        if "immutable" not in response.headers.get("Cache-Control", ""):
+            response.headers["Cache-Control"] = "no-store"
         return response
 
     return app

@@ -28,6 +28,10 @@ def serve(
     keys: Annotated[
         str | None, typer.Option(help="File of API keys (`silo keys create`), or the URL of a database.")
     ] = None,
+    reviewer_token_file: Annotated[
+        Path | None,
+        typer.Option(help="File with the token that opens the reviewer's pages; without it there are none."),
+    ] = None,
 ) -> None:
     """Answer the OpenAI completions API, with attributions, and take opt-outs.
 
@@ -38,6 +42,9 @@ def serve(
     from serving.engine import Engine
     from serving.errors import CannotListen
     from serving.keys import KeyBook
+    from serving.portal import Portal
+    from serving.portal_hosts import Network
+    from serving.portal_review import read_token
     from serving.server import listen, port_of
 
     if keys is None and not _is_loopback(host):
@@ -45,11 +52,15 @@ def serve(
             f"without keys everybody who reaches {host} could take documents out. "
             "Make keys with `silo keys create` and name their file with --keys, or listen on 127.0.0.1."
         )
+    token = None if reviewer_token_file is None else read_token(reviewer_token_file)
     sys.setswitchinterval(0.0005)  # a thread that has its token waits for the others' Python no longer than that
     silo, trouble = opened(model, datastore, device)
     engine = Engine.of_silo(silo, store_trouble=trouble)
     access = None if keys is None else Access.of(KeyBook(keys))
-    server = listen(create_app(engine, access=access, is_local=keys is None), host, port)
+    hosts = Network()
+    portal = None if silo.datastore is None else Portal(silo.datastore, hosts, token)
+    app = create_app(engine, access=access, hosts=hosts, is_local=keys is None, portal=portal)
+    server = listen(app, host, port)
 
     def stop(*_: object) -> None:
         """Threads inside the LM when Python ends would take the process down with a crash: end them first."""
@@ -93,6 +104,8 @@ def welcome(model: str, host: str, port: int) -> str:
         "",
         f"  curl {url}/v1/completions -H 'Content-Type: application/json' \\",
         """    -d '{"prompt": "The Congress", "max_tokens": 40, "attributions": true}'""",
+        "",
+        f"  or open {url}/playground in a browser",
         "",
     ]
     return "\n".join(lines)

@@ -12,7 +12,8 @@
     ├── Forbidden              a key asks for what it is not for
     ├── OverLimit              a key has used up what it may ask for
     ├── StrangeHost            a request by a name that is not this machine's
-    └── CannotListen           the address is taken, or is none of this machine's
+    ├── CannotListen           the address is taken, or is none of this machine's
+    └── BadReviewerToken       the file of the reviewer's token is missing, or the token too short
 
 Each message says what was expected, what arrived, and what to do next.
 How they look over HTTP is decided in ``serving.problems``.
@@ -91,3 +92,7 @@ class StrangeHost(ServingError):
 
 class CannotListen(ServingError):
     """The address is taken, or is none of this machine's."""
+
+
+class BadReviewerToken(ServingError):
+    """The file of the reviewer's token is missing, or the token too short."""

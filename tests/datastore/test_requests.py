@@ -21,7 +21,7 @@ from datastore.optout import given_receipt, opt_out
 from datastore.ownership import SUBMITTER_KEY, KeyProof, Method, Possession
 from datastore.passage_optout import remove_passages
 from datastore.rationing import Quota
-from datastore.request_states import DECISIONS, NEXT, State, check_step
+from datastore.request_states import NEXT, State, check_step
 from datastore.request_tables import hides
 from datastore.signing import public_hex
 from datastore.store import Datastore
@@ -197,7 +197,7 @@ def test_nothing_is_decided_before_ownership_is_shown_nor_after_a_decision(make_
     prove_by_key(store, id_, now)
     asked.decide(store, id_, State.DISPUTED, now=now)
     asked.decide(store, id_, State.REJECTED, now=now)
-    for decision in DECISIONS:
+    for decision in (State.ACCEPTED, State.REJECTED):
         with pytest.raises(RequestConflict):
             asked.decide(store, id_, decision, now=now)
     assert state_of(store, "doc-1") == "live"
@@ -259,6 +259,18 @@ def test_a_reader_that_slept_through_hiding_and_release_knows_both(make_store, o
     asked.decide(store, id_, State.REJECTED, now=now)
     hidden(store, owned, 5, now)
     assert answers(sleeper) == answers(make_store(owned[:5] + owned[6:])) != before
+
+
+def test_an_appeal_puts_a_rejected_request_before_a_reviewer_and_hides_nothing_again(make_store, owned, now):
+    store = make_store(owned)
+    id_ = hidden(store, owned, 3, now)
+    asked.decide(store, id_, State.REJECTED, now=now, note="not yours")
+    appealed = asked.decide(store, id_, State.DISPUTED, now=now, note="it is")
+    assert (appealed.state, appealed.note, state_of(store, "doc-3")) == (State.DISPUTED, "it is", "live")
+    with pytest.raises(RequestConflict, match="cannot hide it again"):
+        hidden(store, owned, 3, now, key="meanwhile")
+    assert asked.decide(store, id_, State.ACCEPTED, now=now).state is State.ACCEPTED
+    assert state_of(store, "doc-3") == "removed"
 
 
 def test_compaction_erases_what_was_opted_out_and_nothing_that_is_hidden(make_store, owned, files_of, now):
