@@ -74,7 +74,7 @@ def new_page(browser, url) -> Iterator[Callable]:
         context.set_default_timeout(30_000)
         contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
+        page.on("console", lambda message: said.append(message.text) if _is_fault(message) else None)
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on(
             "request",

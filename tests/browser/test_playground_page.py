@@ -60,7 +60,39 @@ def test_pointing_at_a_sentence_shows_its_sources_with_owner_license_and_mass(pa
     picture(page, "playground-sources")
 
 
+def _serve_sentences(page, *sentences: str) -> None:
+    """Answer with these sentences, a token each, every one with a source of its own."""
+    events, start = [], 0
+    for sentence in sentences:
+        marks = {
+            "tokens": [sentence],
+            "token_logprobs": [-0.1],
+            "top_logprobs": [{sentence: -0.1}],
+            "text_offset": [start],
+        }
+        source = {
+            "document_id": f"of {sentence}",
+            "title": f"of {sentence}",
+            "mass": 0.5,
+            "removed": False,
+            "text": "t",
+        }
+        told = {"start_index": start, "end_index": start + len(sentence), "parametric_mass": 0.5, "sources": [source]}
+        choice = {"text": sentence, "logprobs": marks, "annotations": [told], "datastore_mass": [0.5]}
+        events.append(json.dumps({"choices": [choice], "datastore_version": 1}))
+        start += len(sentence)
+    body = "".join(f"data: {event}\n\n" for event in [*events, "[DONE]"])
+    page.route("**/v1/completions", lambda route: route.fulfill(body=body, content_type="text/event-stream"))
+
+
+def test_characters_outside_the_first_plane_are_counted_as_the_api_counts_them(page):
+    _serve_sentences(page, " 🜛🜛 one.", " Two é́ 𝔘.", " Three.")
+    _write(page)
+    assert _lane(page, "a").locator(".sentence").all_inner_texts() == [" 🜛🜛 one.", " Two é́ 𝔘.", " Three."]
+
+
 def test_sentences_are_walked_by_keyboard_and_kept(page):
+    _serve_sentences(page, " One.", " Two.", " Three.")
     _write(page, SHARP)
     sentences = _lane(page, "a").locator(".sentence")
     n = sentences.count()
@@ -94,7 +126,7 @@ def test_two_answers_side_by_side_differ_by_their_components(page, picture):
 
 def test_switching_the_component_off_asks_for_the_lm_alone(page):
     page.goto("/playground")
-    _lane(page, "a").get_by_text("Nearest contexts").click()
+    _lane(page, "a").get_by_text("Nearest contexts", exact=True).click()
     page.get_by_label("Begin a text").fill(PROMPT)
     with page.expect_request("**/v1/completions") as asked:
         page.get_by_role("button", name="Write").click()
@@ -106,12 +138,12 @@ def test_opting_a_document_out_changes_the_answer(page, store, picture):
     _write(page, SHARP)
     before = _lane(page, "a").locator(".answer .answer-text").inner_text()
     _lane(page, "a").locator(".sentence").first.click()
-    page.get_by_role("button", name=re.compile("^Take .* out of the datastore")).first.click()
+    page.get_by_role("button", name=re.compile("^Take it out… .")).first.click()
     dialog = page.get_by_role("dialog")
     picture(page, "playground-leave")
     dialog.get_by_role("button", name="Cancel").click()
     assert list(store.documents("removed")) == []
-    page.get_by_role("button", name=re.compile("^Take .* out of the datastore")).first.click()
+    page.get_by_role("button", name=re.compile("^Take it out… .")).first.click()
     dialog.get_by_role("button", name="Take it out").click()
     page.locator("[data-status]", has_text=re.compile("^It is out")).wait_for()
     assert [one.state for one in store.documents()].count("removed") == 1
@@ -177,7 +209,7 @@ def test_markup_in_prompts_and_sources_is_text(page, evil):
     page.route("**/v1/completions", lambda route: route.fulfill(body=body, content_type="text/event-stream"))
     _write(page, prompt=evil)
     _lane(page, "a").locator(".sentence").first.click()
-    page.get_by_role("button", name=re.compile("^Take .* out")).click()
+    page.get_by_role("button", name=re.compile("^Take it out… .")).click()
     assert page.locator("main img, main script, dialog img, [href^=javascript]").count() == 0
     assert page.locator(".source-text").inner_text() == evil
     assert page.locator("[data-leave-name]").inner_text() == evil

@@ -1,6 +1,11 @@
 // The panel beside the answer: who is owed a sentence, and what else a token could have been.
 
-const percent = (share) => (share > 0 && share < 0.01 ? "< 1 %" : `${Math.round(share * 100)} %`);
+/** As the server's pages: never 0 % or 100 % for what is neither. */
+function percent(share) {
+  if (share > 0 && share < 0.01) return "< 1 %";
+  if (share > 0.99 && share < 1) return "> 99 %";
+  return `${Math.round(share * 100)} %`;
+}
 
 /** An element with text and children; nothing here is ever markup. */
 function make(tag, attributes = {}, ...children) {
@@ -112,7 +117,7 @@ export class Sources {
       return make("li", { className: "source gone" }, make("p", { className: "source-head" }, make("strong", {}, "A document that left since"), make("span", { className: "source-mass" }, percent(source.mass))), bar(source.mass, "by-store", most));
     }
     const leave = make("button", { type: "button", className: "leave-button" }, "Take it out…");
-    leave.setAttribute("aria-label", `Take ${source.title || source.document_id} out of the datastore`);
+    leave.setAttribute("aria-label", `Take it out… ${source.title || source.document_id}`);
     leave.addEventListener("click", () => this.onLeave(source));
     const facts = make("p", { className: "source-facts" });
     for (const part of [source.owner, source.license, source.source, link(source.url)]) {
