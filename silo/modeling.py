@@ -26,12 +26,12 @@ from transformers.modeling_utils import PreTrainedModel
 from datastore.errors import ReaderFenced
 from silo.errors import BadCheckpoint
 from silo.generation import Silo
-from silo.mixture import Proposal, candidates, interpolate, neighbor_logprobs
-from silo.settings import DEFAULT_KNN_SHARE, KnnSettings
+from silo.prediction import Predictor
+from silo.settings import GenerationSettings, KnnSettings, NgramSettings
 
 LM_FOLDER = "lm"
 _ROWS = 256
-"""Positions whose distributions are in memory in float64 together."""
+"""Positions that are asked for together, and whose distributions are in memory in float64."""
 
 
 class SiloConfig(PreTrainedConfig):
@@ -44,6 +44,7 @@ class SiloConfig(PreTrainedConfig):
         language_model: str = LM_FOLDER,
         datastore: str | None = None,
         knn: dict[str, Any] | None = None,
+        ngram: dict[str, Any] | None = None,
         lm_config: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -52,7 +53,8 @@ class SiloConfig(PreTrainedConfig):
         self.datastore = datastore
         """Its folder; None for the LM alone."""
         self.knn = knn or {}
-        """The fields of ``settings.KnnSettings`` that are not as by default."""
+        self.ngram = ngram or {}
+        """The fields of ``settings.KnnSettings`` and ``NgramSettings`` that are not as by default."""
         self.lm_config = lm_config or {}
         for name in ("vocab_size", "hidden_size", "num_hidden_layers", "max_position_embeddings"):
             setattr(self, name, self.lm_config.get(name))
@@ -81,25 +83,31 @@ class SiloForCausalLM(PreTrainedModel, GenerationMixin):
         config.lm_config = silo.lm.model.config.to_dict()
         super().__init__(SiloConfig(**config.to_dict()))
         self.silo = silo
-        self.knn = KnnSettings(**config.knn)
+        ngram: dict[str, Any] = {
+            name: tuple(value) if name == "lengths" else value for name, value in config.ngram.items()
+        }
+        self.settings = GenerationSettings(knn=KnnSettings(**config.knn), ngram=NgramSettings(**ngram))
+        """Of these, how the datastore is asked; how tokens are chosen is told to ``generate``."""
+        predictor = None if silo.datastore is None else Predictor(silo.datastore, self.settings, silo.gate)
+        self._predictor = None if predictor is None or predictor.is_silent else predictor
         self.language_model = silo.lm.model
         self.tokenizer = silo.lm.tokenizer
         self.generation_config = GenerationConfig(
             bos_token_id=silo.lm.opening, eos_token_id=silo.lm.boundary, pad_token_id=silo.lm.boundary
         )
 
-    @property
-    def knn_share(self) -> float:
-        """Share of probability of the neighbors, the only part of the datastore that takes part here."""
-        return DEFAULT_KNN_SHARE if self.knn.weight is None else float(self.knn.weight)
-
     @classmethod
-    def of(cls, silo: Silo, knn: KnnSettings | None = None) -> "SiloForCausalLM":
+    def of(cls, silo: Silo, knn: KnnSettings | None = None, ngram: NgramSettings | None = None) -> "SiloForCausalLM":
         """The model that ``silo`` is."""
-        knn = knn or KnnSettings()
         store = silo.datastore
-        named = {name: value for name, value in vars(knn).items() if value != getattr(KnnSettings, name)}
-        return cls(SiloConfig(datastore=None if store is None else str(store.path.resolve()), knn=named), silo)
+        return cls(
+            SiloConfig(
+                datastore=None if store is None else str(store.path.resolve()),
+                knn=_named(knn or KnnSettings()),
+                ngram=_named(ngram or NgramSettings()),
+            ),
+            silo,
+        )
 
     @classmethod
     def from_pretrained(
@@ -153,6 +161,14 @@ class SiloForCausalLM(PreTrainedModel, GenerationMixin):
         embeddings: torch.nn.Module = self.language_model.get_output_embeddings()
         return embeddings
 
+    def prepare_inputs_for_generation(self, input_ids: Tensor, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As ever, and the whole sequences with it, of which a cache leaves the last tokens only.
+
+        They come anew with every step, in the order that a beam search has put them in.
+        """
+        inputs: dict[str, Any] = super().prepare_inputs_for_generation(input_ids, *args, **kwargs)
+        return inputs | {"prefix_ids": input_ids}
+
     @torch.no_grad()
     def forward(
         self,
@@ -164,12 +180,24 @@ class SiloForCausalLM(PreTrainedModel, GenerationMixin):
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
         return_dict: bool | None = None,
+        prefix_ids: Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast | tuple[Any, ...]:
         """Log-probabilities of the mixture, as ``logits``, after each token that ``logits_to_keep`` asks for.
 
-        Padding, as ``attention_mask`` tells it, is not asked of the datastore. There are no gradients.
+        Padding, as ``attention_mask`` tells it, is not asked of the datastore. There are no gradients. With a cache,
+        ``prefix_ids`` are all tokens, those of ``input_ids`` the last of them; ``generate`` sees to that.
+
+        Raises:
+            ValueError: a cache holds earlier tokens, and ``prefix_ids`` do not.
         """
+        n_past = 0 if past_key_values is None else past_key_values.get_seq_length()
+        prefixes = input_ids if prefix_ids is None else prefix_ids
+        if self._predictor is not None and prefixes.shape[1] < n_past + input_ids.shape[1]:
+            raise ValueError(
+                f"the cache holds {n_past} tokens that input_ids do not, and the datastore is asked what followed them. "
+                "Pass the whole sequences as prefix_ids, or use generate."
+            )
         out = self.language_model.base_model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -181,11 +209,16 @@ class SiloForCausalLM(PreTrainedModel, GenerationMixin):
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         states = out.last_hidden_state[:, kept]
         logits = torch.log_softmax(self.get_output_embeddings()(states).float(), dim=-1)
-        is_text = torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
-        if attention_mask is not None and attention_mask.dim() == 2:
-            is_text = attention_mask[:, -input_ids.shape[1] :][:, kept].bool()
-        if self.silo.datastore is not None and self.knn_share:
-            logits[is_text] = self._mixed(states[is_text], logits[is_text])
+        if self._predictor is not None:
+            is_text = torch.ones_like(prefixes, dtype=torch.bool)
+            if attention_mask is not None and attention_mask.dim() == 2:
+                is_text[:, -attention_mask.shape[1] :] = attention_mask.bool()
+            positions = torch.arange(prefixes.shape[1])[-input_ids.shape[1] :][kept].tolist()
+            asked = [(row, i, at) for row in range(len(prefixes)) for i, at in enumerate(positions) if is_text[row, at]]
+            histories = [prefixes[row, : at + 1][is_text[row, : at + 1]].tolist() for row, _, at in asked]
+            rows, columns = [row for row, _, _ in asked], [i for _, i, _ in asked]
+            if asked:
+                logits[rows, columns] = self._mixed(states[rows, columns], logits[rows, columns], histories)
         loss = None
         if labels is not None:
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=logits.shape[-1])
@@ -199,35 +232,30 @@ class SiloForCausalLM(PreTrainedModel, GenerationMixin):
         return found.to_tuple() if return_dict is False else found
 
     def _mixed(
-        self, contexts: Float[Tensor, "n dimension"], lm_logprobs: Float[Tensor, "n vocabulary"]
+        self,
+        contexts: Float[Tensor, "n dimension"],
+        lm_logprobs: Float[Tensor, "n vocabulary"],
+        histories: list[list[int]],
     ) -> Float[Tensor, "n vocabulary"]:
-        """The mixture at each of ``n`` positions, from one search."""
-        store = self.silo.datastore
-        assert store is not None
-        queries = contexts.float().cpu().numpy()
-        while True:
-            with suppress(ReaderFenced), store.step():
-                found = store.search(queries, self.knn.k, self.knn.n_probe)
-                break
-        temperature = self.knn.temperature or store.manifest.knn_temperature
+        """The mixture at each of ``n`` positions, asked for together."""
+        predictor, store = self._predictor, self.silo.datastore
+        assert predictor is not None and store is not None
         mixed = torch.empty_like(lm_logprobs)
         for start in range(0, len(mixed), _ROWS):
-            rows = range(start, min(start + _ROWS, len(mixed)))
-            alone = lm_logprobs[start : rows.stop].cpu().numpy()
-            made = [
-                interpolate(
-                    alone[row - start],
-                    [
-                        Proposal(
-                            candidates(found.values[row], neighbor_logprobs(found.squared_distances[row], temperature)),
-                            self.knn_share,
-                        )
-                    ],
-                )
-                for row in rows
-            ]
-            mixed[start : rows.stop] = torch.from_numpy(np.stack(made)).to(mixed)
+            rows = slice(start, start + _ROWS)
+            queries, alone = contexts[rows].float().cpu().numpy(), lm_logprobs[rows].cpu().numpy()
+            while True:
+                with suppress(ReaderFenced), store.step():
+                    answers = predictor.ask(queries, histories[rows])
+                    break
+            made = predictor.predict(answers, alone, histories[rows])
+            mixed[rows] = torch.from_numpy(np.stack([one.logprobs for one in made])).to(mixed)
         return mixed
+
+
+def _named(settings: KnnSettings | NgramSettings) -> dict[str, Any]:
+    """The fields that are not as by default."""
+    return {name: value for name, value in vars(settings).items() if value != getattr(type(settings), name)}
 
 
 AutoConfig.register("silo", SiloConfig, exist_ok=True)

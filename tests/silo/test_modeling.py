@@ -10,9 +10,9 @@ from silo.errors import BadCheckpoint, EncoderMismatch
 from silo.generation import Silo
 from silo.lm import LanguageModel
 from silo.modeling import SiloForCausalLM
-from silo.settings import GenerationSettings, KnnSettings
+from silo.settings import GenerationSettings, KnnSettings, NgramSettings
 
-KNN = KnnSettings(k=8, weight=0.6)
+KNN, NGRAM = KnnSettings(k=8, weight=0.5), NgramSettings(weight=0.3, lengths=(16, 4, 2))
 N = 14
 
 
@@ -31,7 +31,7 @@ def ids_of(silo: Silo, text: str) -> list[int]:
 
 
 def ours(silo: Silo, prompt: list[int]) -> list[tuple[int, float]]:
-    settings = GenerationSettings(max_tokens=N, knn=KNN)
+    settings = GenerationSettings(max_tokens=N, knn=KNN, ngram=NGRAM)
     return [(token.id, token.logprob) for token in silo.generate(prompt, settings)]
 
 
@@ -47,7 +47,7 @@ def generate(model: SiloForCausalLM, prompts: list[list[int]], **kwargs):
 
 
 def test_greedy_tokens_and_logprobs_are_those_of_our_own_loop(silo, pages):
-    model = SiloForCausalLM.of(silo, KNN)
+    model = SiloForCausalLM.of(silo, KNN, NGRAM)
     prompts = [ids_of(silo, page.text[30:n]) for page, n in zip(pages, (60, 75, 42, 90), strict=False)]
     out, start = generate(model, prompts, do_sample=False, output_logits=True)
     for row, prompt in enumerate(prompts):
@@ -61,14 +61,19 @@ def test_greedy_tokens_and_logprobs_are_those_of_our_own_loop(silo, pages):
 
 
 def test_every_position_has_the_distribution_that_stepping_gives(silo, pages):
-    model, ids = SiloForCausalLM.of(silo, KNN), torch.tensor([[silo.lm.opening, *ids_of(silo, pages[0].text[:60])]])
+    model, ids = (
+        SiloForCausalLM.of(silo, KNN, NGRAM),
+        torch.tensor([[silo.lm.opening, *ids_of(silo, pages[0].text[:60])]]),
+    )
     whole = model(ids).logits
     torch.testing.assert_close(whole.exp().sum(-1), torch.ones(whole.shape[:2]), atol=1e-5, rtol=0)
     past, steps = None, []
-    for token in ids.T:
-        out = model(token[None], past_key_values=past, use_cache=True)
+    for i, token in enumerate(ids.T):
+        out = model(token[None], past_key_values=past, use_cache=True, prefix_ids=ids[:, : i + 1])
         past = out.past_key_values
         steps.append(out.logits)
+    with pytest.raises(ValueError, match="Pass the whole sequences as prefix_ids"):
+        model(ids[:, :1], past_key_values=past)
     torch.testing.assert_close(torch.cat(steps, dim=1), whole, atol=2e-4, rtol=0)
     torch.testing.assert_close(model(ids, logits_to_keep=3).logits, whole[:, -3:], atol=2e-5, rtol=0)
     torch.testing.assert_close(
@@ -77,14 +82,17 @@ def test_every_position_has_the_distribution_that_stepping_gives(silo, pages):
 
 
 def test_the_loss_is_the_mean_of_the_mixtures_negative_logprobs(silo, pages):
-    model, ids = SiloForCausalLM.of(silo, KNN), torch.tensor([[silo.lm.opening, *ids_of(silo, pages[0].text[:60])]])
+    model, ids = (
+        SiloForCausalLM.of(silo, KNN, NGRAM),
+        torch.tensor([[silo.lm.opening, *ids_of(silo, pages[0].text[:60])]]),
+    )
     out = model(ids, labels=ids)
     assert out.loss.item() == pytest.approx(-out.logits[0, :-1].gather(1, ids[0, 1:, None]).mean().item(), abs=1e-5)
     assert model(ids, labels=ids, return_dict=False)[0].item() == pytest.approx(out.loss.item(), abs=1e-6)
 
 
 def test_beam_search_finds_a_likelier_sequence_and_scores_it_as_the_mixture_does(silo, pages):
-    model, prompt = SiloForCausalLM.of(silo, KNN), ids_of(silo, pages[1].text[20:50])
+    model, prompt = SiloForCausalLM.of(silo, KNN, NGRAM), ids_of(silo, pages[1].text[20:50])
 
     def logprob(tokens: list[int]) -> float:
         ids = torch.tensor([[silo.lm.opening, *prompt, *tokens]])
@@ -102,7 +110,7 @@ def test_beam_search_finds_a_likelier_sequence_and_scores_it_as_the_mixture_does
 
 
 def test_samples_come_from_the_mixture(silo, pages):
-    model, prompt = SiloForCausalLM.of(silo, KNN), ids_of(silo, pages[1].text[20:50])
+    model, prompt = SiloForCausalLM.of(silo, KNN, NGRAM), ids_of(silo, pages[1].text[20:50])
     ids = torch.tensor([[silo.lm.opening, *prompt]])
     expected = model(ids, logits_to_keep=1).logits[0, 0].exp().numpy()
     torch.manual_seed(0)
@@ -114,11 +122,11 @@ def test_samples_come_from_the_mixture(silo, pages):
 
 
 def test_a_saved_model_is_loaded_by_the_auto_classes_and_does_the_same(silo, pages, tmp_path):
-    model, prompt = SiloForCausalLM.of(silo, KNN), ids_of(silo, pages[2].text[:40])
+    model, prompt = SiloForCausalLM.of(silo, KNN, NGRAM), ids_of(silo, pages[2].text[:40])
     model.save_pretrained(tmp_path / "saved")
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
     assert type(loaded) is SiloForCausalLM
-    assert loaded.knn == KNN
+    assert (loaded.settings.knn, loaded.settings.ngram) == (KNN, NGRAM)
     assert loaded.silo.datastore.id == silo.datastore.id
     ids = torch.tensor([prompt])
     assert torch.equal(loaded(ids).logits, model(ids).logits)
@@ -130,17 +138,17 @@ def test_a_saved_model_is_loaded_by_the_auto_classes_and_does_the_same(silo, pag
 
 
 def test_what_has_left_the_datastore_takes_no_part_in_the_next_forward(silo, lm, build, pages, now):
-    model, ids = SiloForCausalLM.of(silo, KNN), torch.tensor([ids_of(silo, pages[3].text[:60])])
+    model, ids = SiloForCausalLM.of(silo, KNN, NGRAM), torch.tensor([ids_of(silo, pages[3].text[:60])])
     before = model(ids).logits
     opt_out(silo.datastore, pages[3].id, now=now)
     after = model(ids).logits
-    never = SiloForCausalLM.of(Silo(lm, build(lm, [*pages[:3], *pages[4:]])), KNN)
+    never = SiloForCausalLM.of(Silo(lm, build(lm, [*pages[:3], *pages[4:]])), KNN, NGRAM)
     assert not torch.equal(before, after)
     assert torch.equal(after, never(ids).logits)
 
 
 def test_a_model_is_refused_where_its_keys_would_mean_nothing(silo, tmp_path, llama, pages, build):
-    model = SiloForCausalLM.of(silo, KNN)
+    model = SiloForCausalLM.of(silo, KNN, NGRAM)
     model.save_pretrained(tmp_path / "saved")
     with pytest.raises(BadCheckpoint, match="keeps its LM's dtype"):
         SiloForCausalLM.from_pretrained(tmp_path / "saved", dtype=torch.bfloat16)
