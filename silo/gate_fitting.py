@@ -117,7 +117,7 @@ def fit_gate(
             kind = "knn" if u < settings.left_out_share else "ngram" if u > 1 - settings.left_out_share else None
             loss = net.loss(*batch(rows, kind))
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             schedule.step()
             total += float(loss.detach()) * len(rows)
