@@ -8,14 +8,14 @@ export OMP_WAIT_POLICY := PASSIVE
 .PHONY: help demo test slow lint install clean
 
 help:
-	@echo 'make demo    train, retrieve, credit, opt out and prove it, on real text (FAISS=gpu for a GPU)'
+	@echo 'make demo    retrieve, credit, opt out and prove it, on real text (TRAIN=1 trains the LM first, FAISS=gpu for a GPU)'
 	@echo 'make test    the tests; make slow: those that take long'
 	@echo 'make lint    style, types and the direction of imports'
 	@echo 'make install only make .venv (PYTHON=python3.12 to choose the interpreter)'
 	@echo 'make clean   take away .venv, .demo and caches'
 
 demo: install
-	$(BIN)/silo demo
+	$(BIN)/silo demo $(if $(TRAIN),--train)
 
 test: install
 	$(BIN)/python -m pytest -n 2

@@ -77,6 +77,11 @@ class KeySpace:
         return int(self.centroids.shape[1])
 
     @property
+    def key_dimension(self) -> int:
+        """Of a key: d."""
+        return self.dimension if self.projection is None else len(self.projection.steps)
+
+    @property
     def n_lists(self) -> int:
         """Inverted lists."""
         return len(self.centroids)

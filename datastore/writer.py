@@ -22,7 +22,7 @@ from sqlalchemy import Connection, select, update
 
 from datastore import catalog
 from datastore.catalog import LIVE, Catalog
-from datastore.codecs import MAX_FP16, Codec, fit_space, write_space
+from datastore.codecs import MAX_FP16, Codec, KeySpace, fit_space, write_space
 from datastore.errors import BadArrays, DatastoreError, DuplicateDocument, WriterBusy
 from datastore.files import (
     TEMPORARY_PREFIX,
@@ -74,7 +74,7 @@ class Added:
 def create(
     path: Path,
     encoder: Encoder,
-    licensed_keys: NDArray[np.floating],
+    licensed: NDArray[np.floating] | KeySpace,
     fitted_on: Sequence[DocumentFacts],
     *,
     n_lists: int,
@@ -85,9 +85,10 @@ def create(
     exact_below: int = EXACT_BELOW,
     passages: PassageSettings = PassageSettings(),  # noqa: B008, frozen
 ) -> Datastore:
-    """Make an empty store at ``path``, with the space of its keys fitted on ``licensed_keys`` ``(m, d)``.
+    """Make an empty store at ``path``, with the space of its keys fitted on ``licensed`` keys ``(m, d)``.
 
-    ``fitted_on`` names the documents that ``licensed_keys`` and ``knn_temperature`` came from.
+    ``licensed`` may be a space that was fitted before, which decides on lists and codec. ``fitted_on`` names the
+    documents that the keys, or the space, and ``knn_temperature`` came from.
 
     Raises:
         DatastoreError: ``path`` exists, or a document in ``fitted_on`` is high-risk: what is fitted on a
@@ -102,14 +103,15 @@ def create(
                 f"document {facts.id!r} (license {facts.license or 'not stated'}) is high-risk; nothing that "
                 "search depends on may be fitted on text that can be removed. Fit on PD, SW or BY text."
             )
-    if licensed_keys.ndim != 2 or licensed_keys.shape[1] != encoder.dimension:
-        raise BadArrays(f"licensed keys must be (m, {encoder.dimension}); got shape {licensed_keys.shape}")
+    shape = (1, licensed.key_dimension) if isinstance(licensed, KeySpace) else licensed.shape
+    if len(shape) != 2 or shape[1] != encoder.dimension:
+        raise BadArrays(f"licensed keys, or the space of such, must be (m, {encoder.dimension}); got shape {shape}")
     clear_killed(path)
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{uuid.uuid4().hex}")
     temporary.mkdir(parents=True)
     try:
         with locked(temporary / WRITER_LOCK, wait=False):
-            space = fit_space(licensed_keys, n_lists, codec)
+            space = licensed if isinstance(licensed, KeySpace) else fit_space(licensed, n_lists, codec)
             write_space(temporary, space)
             lines = (
                 json.dumps({"id": f.id, "digest": f.digest, "license": f.license, "risk": f.risk}) for f in fitted_on
@@ -125,7 +127,7 @@ def create(
                 dimension=encoder.dimension,
                 token_type="uint16" if encoder.vocabulary <= 1 << 16 else "uint32",
                 knn_temperature=knn_temperature,
-                n_lists=n_lists,
+                n_lists=space.n_lists,
                 codec=space.kind,
                 stored_dimension=space.dimension,
                 exact_below=exact_below,

@@ -4,12 +4,14 @@
 
 Each variant changes some keys of the recipe ``pd-sw-by`` and gets as many tokens as the compute of the base allows:
 6 operations per token and parameter, the output matrix included. One seed. Results are added to
-``research/results/ablation.jsonl``; a variant that is there already is not run again.
+``research/results/ablation.jsonl``; a variant that is there already is not run again. All have the tokenizer of the
+checkpoint ``vocabulary`` in WORK, which `silo train vocabulary` makes, but for those that change its size.
 """
 
 import argparse
 import json
 import os
+import shutil
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -17,14 +19,19 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 from transformers import AutoModelForCausalLM
 
+from silo.files import new_folder
+from training.branching import RECIPE_NAME, STATE_NAME, write_recipe
 from training.commands import RECIPES
 from training.config import parse_recipe, read_recipe, resolved
-from training.loop import build_model
+from training.loop import Progress, build_model
 from training.memory import keep_freed_memory
-from training.pipeline import train_checkpoint
+from training.metrics import FILE_NAME as METRICS_NAME
+from training.pipeline import UNFINISHED_SUFFIX, train_checkpoint
 
 RESULTS = Path(__file__).parent / "results" / "ablation.jsonl"
 BASE_TOKENS = 1_000_000
+OF_ONE_RUN = (RECIPE_NAME, STATE_NAME, METRICS_NAME)
+"""What variants with the same text and tokenizer do not share."""
 VARIANTS: dict[str, dict[str, object]] = {
     "base: adamw 2e-3": {},
     "muon 2e-3": {"optimizer.kind": "muon"},
@@ -32,8 +39,8 @@ VARIANTS: dict[str, dict[str, object]] = {
     "muon 4e-3": {"optimizer.kind": "muon", "optimizer.learning_rate": 4e-3},
     "adamw 1e-3": {"optimizer.learning_rate": 1e-3},
     "muon 8e-3": {"optimizer.kind": "muon", "optimizer.learning_rate": 8e-3},
-    "vocabulary 8192": {"vocabulary.size": 8192},
-    "vocabulary 2048": {"vocabulary.size": 2048},
+    "vocabulary 8192": {"vocabulary.size": 8192, "vocabulary.checkpoint": ""},
+    "vocabulary 2048": {"vocabulary.size": 2048, "vocabulary.checkpoint": ""},
     "wide: 320 x 4": {
         "model.hidden_size": 320,
         "model.n_layers": 4,
@@ -57,13 +64,14 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=list(VARIANTS), help="names of variants")
     options = parser.parse_args()
     keep_freed_memory()
     torch.set_num_threads(options.threads)
     done = {json.loads(line)["variant"] for line in RESULTS.read_text().splitlines()} if RESULTS.exists() else set()
     RESULTS.parent.mkdir(exist_ok=True)
     for number, (variant, changes) in enumerate(VARIANTS.items()):
-        if variant not in done:
+        if variant in options.only and variant not in done:
             line = run(variant, changes, options.data, options.work / f"variant-{number}")
             with RESULTS.open("a") as file:
                 file.write(json.dumps(line) + "\n")
@@ -78,7 +86,19 @@ def run(variant: str, changes: dict[str, object], data: Path, out: Path) -> dict
         section, name = key.split(".")
         table[section][name] = value
     table["loop"]["tokens"] = round(BASE_TOKENS * base / n_parameters(table))
-    manifest = train_checkpoint(parse_recipe(table), data=data, out=out)
+    recipe = parse_recipe(table)
+    unfinished, prepared = out.with_name(out.name + UNFINISHED_SUFFIX), out.with_name("prepared")
+    is_shared = "vocabulary.size" not in changes
+    if is_shared and prepared.exists() and not unfinished.exists():
+        shutil.copytree(prepared, unfinished)
+        write_recipe(unfinished, recipe)
+
+    def keep_prepared(_: Progress) -> None:
+        if is_shared and not prepared.exists():
+            with new_folder(prepared) as folder:
+                shutil.copytree(unfinished, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*OF_ONE_RUN))
+
+    manifest = train_checkpoint(recipe, data=data, out=out, report=keep_prepared)
     return {
         "variant": variant,
         "changes": changes,

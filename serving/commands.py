@@ -7,9 +7,13 @@ from typing import Annotated
 
 import typer
 
+from silo.packaged import DEFAULT
+
 
 def serve(
-    model: Annotated[str, typer.Option(help="Folder of a checkpoint, or a causal LM's name on the hub.")],
+    model: Annotated[
+        str, typer.Option(help=f"Folder of a checkpoint, {DEFAULT!r}, which comes with SILO, or a causal LM's hub id.")
+    ] = DEFAULT,
     datastore: Annotated[
         Path | None, typer.Option(help="Folder of a datastore; without it the LM answers alone.")
     ] = None,

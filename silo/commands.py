@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from silo.packaged import DEFAULT
 from silo.settings import DEFAULT_CODEC, DEFAULT_PCA
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from silo.lm import LanguageModel
     from silo.passages import PassageEncoder
 
-Model = Annotated[str, typer.Option(help="A checkpoint folder, or the hub id of a causal LM.")]
+Model = Annotated[
+    str, typer.Option(help=f"A checkpoint folder, {DEFAULT!r}, which comes with SILO, or the hub id of a causal LM.")
+]
 Documents = Annotated[list[str], typer.Option(help="JSONL file, text file or folder, or dataset; may be repeated.")]
 Passages = Annotated[
     str | None,
@@ -39,16 +42,17 @@ Device = Annotated[str, typer.Option(help="A torch device: cpu, cuda, …")]
 
 def build(
     store: Annotated[Path, typer.Argument(help="The folder to make.")],
-    model: Model,
     documents: Documents,
+    model: Model = DEFAULT,
     licensed: Annotated[
-        list[str], typer.Option(help="Licensed text that the centroids are fitted on; may be repeated.")
-    ],
+        list[str] | None,
+        typer.Option(help="Licensed text to fit on; may be repeated. Without it, what was packed with the LM."),
+    ] = None,
     lists: Annotated[
-        int, typer.Option(min=1, help="Inverted lists; about twice the root of the number of entries.")
+        int, typer.Option(min=1, help="Inverted lists to fit; about twice the root of the number of entries.")
     ] = 512,
-    codec: Annotated[str, typer.Option(help="Bytes of a stored key: fp16, sq8 or pq.")] = DEFAULT_CODEC,
-    pca: Annotated[int, typer.Option(min=0, help="Dimensions that PCA leaves of a key; 0: all.")] = DEFAULT_PCA,
+    codec: Annotated[str, typer.Option(help="Bytes of a stored key: fp16, sq8 or pq; to fit.")] = DEFAULT_CODEC,
+    pca: Annotated[int, typer.Option(min=0, help="Dimensions that PCA leaves of a key; 0: all; to fit.")] = DEFAULT_PCA,
     license: Annotated[str, typer.Option(help="License of documents that name none.")] = "",  # noqa: A002
     passages: Passages = None,
     decontaminate: Evaluations = None,
@@ -61,8 +65,10 @@ def build(
     from datastore.passages import PassageSettings
     from datastore.writer import Encoder, create
     from silo.corpora import read_documents
-    from silo.fitting import fit, interleave
+    from silo.fitted import Fitted, read_fitted
+    from silo.fitting import Fit, fit, interleave
     from silo.lm import LanguageModel
+    from silo.packaged import location
     from silo.passages import PassageEncoder
 
     if store.exists():
@@ -72,13 +78,17 @@ def build(
     stored_as = Codec(codec, pca)
     lm = LanguageModel.load(model, device)
     passage_encoder = None if passages is None else PassageEncoder.load(passages, device)
-    print(f"fitting {lists} inverted lists on licensed text")
-    fitted = fit(lm, interleave([read_documents(location) for location in licensed]), lists, stored_as)
+    fitted: Fit | Fitted
+    if licensed:
+        print(f"fitting {lists} inverted lists on licensed text")
+        fitted = fit(lm, interleave([read_documents(place) for place in licensed]), lists, stored_as)
+    else:
+        fitted = read_fitted(Path(location(model)), lm.fingerprint)
     encoder = Encoder(lm.fingerprint, lm.name, lm.dimension, lm.vocab_size)
     made = create(
         unfinished,
         encoder,
-        fitted.keys,
+        fitted.keys if isinstance(fitted, Fit) else fitted.space,
         fitted.documents,
         n_lists=lists,
         knn_temperature=fitted.knn_temperature,
@@ -94,8 +104,8 @@ def build(
 
 def add(
     store: Annotated[Path, typer.Argument(help="The datastore.")],
-    model: Model,
     documents: Documents,
+    model: Model = DEFAULT,
     license: Annotated[str, typer.Option(help="License of documents that name none.")] = "",  # noqa: A002
     passages: Annotated[
         str | None, typer.Option(help="Where the store's passage encoder lies, if it has one and that has moved.")
@@ -121,7 +131,7 @@ def add(
 
 def generate(
     prompt: Annotated[str, typer.Argument(help="What the model is to continue.")],
-    model: Model,
+    model: Model = DEFAULT,
     datastore: Annotated[Path | None, typer.Option(help="A datastore that the same LM wrote.")] = None,
     max_tokens: Annotated[int, typer.Option()] = 64,
     temperature: Annotated[float, typer.Option(help="Of sampling; 0 is greedy.")] = 0.0,
@@ -153,6 +163,25 @@ def generate(
     print_sources(joined, generation)
     if json_file is not None:
         json_file.write_text(json.dumps(as_json(prompt, generation), ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def pack(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint that `silo train` wrote.")],
+    out: Annotated[Path, typer.Argument(help="The folder to make.")],
+    licensed: Annotated[list[str], typer.Option(help="Licensed text to fit a datastore on; may be repeated.")],
+    lists: Annotated[int, typer.Option(min=1, help="Inverted lists.")] = 512,
+    codec: Annotated[str, typer.Option(help="Bytes of a stored key: fp16, sq8 or pq.")] = DEFAULT_CODEC,
+    pca: Annotated[int, typer.Option(min=0, help="Dimensions that PCA leaves of a key; 0: all.")] = DEFAULT_PCA,
+) -> None:
+    """Make a checkpoint half as large, together with what a datastore for it needs fitted."""
+    from datastore.codecs import Codec
+    from silo.corpora import read_documents
+    from silo.fitting import interleave
+    from silo.packing import pack as pack_checkpoint
+
+    texts = interleave([read_documents(place) for place in licensed])
+    pack_checkpoint(checkpoint, out, texts, lists, Codec(codec, pca))
+    print(f"{out}: {sum(path.stat().st_size for path in out.rglob('*') if path.is_file()) / 1e6:.1f} MB")
 
 
 def doctor() -> None:

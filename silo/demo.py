@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from silo.errors import DemoStopped
+from silo.packaged import DEFAULT, has_fitted, location
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 N_PROMPT_WORDS = 16
 N_TOKENS = 48
 SHARP = ["--knn-weight", "0.9", "--knn-temperature", "0.1"]
-"""Two minutes train a weak LM: the datastore gets most of the say, and its nearest entries most of that."""
+"""A small LM knows little: the datastore gets most of the say, and its nearest entries most of that."""
 RECIPE = "demo.toml"
 """Of the recipes that come with `silo train`."""
 LICENSED = ("licensed/pd.jsonl.gz", "licensed/sw.jsonl.gz", "licensed/by.jsonl.gz")
@@ -40,7 +41,10 @@ Run = Callable[[Sequence[str]], int]
 
 def demo(
     folder: Annotated[Path, typer.Option(help="Where everything goes.")] = Path(".demo"),
-    model: Annotated[Path | None, typer.Option(help="A checkpoint to use; without it the demo trains one.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A checkpoint to use; without it the one that comes with SILO.")
+    ] = None,
+    train: Annotated[bool, typer.Option("--train", help="Train an LM of its own first, for two minutes.")] = False,
     prompt: Annotated[
         str | None, typer.Option(help="What to continue; without it, the opening of the first story that is not out.")
     ] = None,
@@ -48,14 +52,14 @@ def demo(
         bool, typer.Option("--fresh/--keep", help="Begin anew, or keep what earlier runs made. Packages stay.")
     ] = False,
 ) -> None:
-    """Train, retrieve, credit, opt out and prove it, on real text in a few minutes."""
+    """Retrieve, credit, opt out and prove it, on real text in a few minutes."""
     from rich.console import Console
 
     if fresh:
         clear(folder)
-    run_demo(
-        Demo(folder, model or folder / "model", prompt, train=model is None), run_command, Console(highlight=False)
-    )
+    if model is None and not train:
+        train, model = (True, None) if isinstance(location(DEFAULT), str) else (False, DEFAULT)
+    run_demo(Demo(folder, model or str(folder / "model"), prompt, train), run_command, Console(highlight=False))
 
 
 @dataclass(frozen=True)
@@ -63,11 +67,11 @@ class Demo:
     """Where things lie, and what is asked."""
 
     folder: Path
-    model: Path
+    model: str
     prompt: str | None = None
     """None: an owner's question, the opening words of a stored story."""
     train: bool = True
-    """False: the checkpoint is the user's own."""
+    """Whether ``model`` is the demo's own, to be trained."""
 
     @property
     def store(self) -> Path:
@@ -127,18 +131,19 @@ def run_demo(demo: Demo, run: Run, console: "Console") -> None:
     from silo.demo_corpus import is_complete
 
     steps = Steps(run, console)
-    store, model = ["--store", str(demo.store)], ["--model", str(demo.model)]
+    store, model = ["--store", str(demo.store)], ["--model", demo.model]
     corpus = demo.folder / "corpus.json"
     if not is_complete(demo.folder):
         corpus.unlink(missing_ok=True)
     steps.step("Fetch the text", ["python", "-m", "silo.demo_corpus", str(demo.folder)], made=corpus)
     steps.step("What may train, and what may not", ["silo", "corpus", "info", *demo.files(LICENSED + HIGH_RISK)])
     if demo.train:
-        train = ["silo", "train", RECIPE, "--data", str(demo.folder / "licensed"), "--out", str(demo.model)]
-        steps.step("Train a small LM on licensed text", train, made=demo.model / "silo-manifest.json")
+        train = ["silo", "train", RECIPE, "--data", str(demo.folder / "licensed"), "--out", demo.model]
+        steps.step("Train a small LM on licensed text", train, made=Path(demo.model) / "silo-manifest.json")
     build = ["silo", "datastore", "build", str(demo.store), *model]
     build += [part for file in demo.files(HIGH_RISK) for part in ("--documents", file)]
-    build += [part for file in demo.files(LICENSED) for part in ("--licensed", file)]
+    if not has_fitted(Path(location(demo.model))):
+        build += [part for file in demo.files(LICENSED) for part in ("--licensed", file)]
     steps.step("Store the high-risk text", build, made=demo.store / "manifest.json")
 
     prompt = demo.prompt or opening(demo)
@@ -180,7 +185,7 @@ def opening(demo: Demo) -> str:
 
 def generate(demo: Demo, prompt: str, steps: Steps, title: str, out: Path) -> dict[str, Any]:
     """One answer with its attributions, the same for the same store: greedy, from a fixed seed."""
-    command = ["silo", "generate", prompt, "--model", str(demo.model), "--datastore", str(demo.store)]
+    command = ["silo", "generate", prompt, "--model", demo.model, "--datastore", str(demo.store)]
     command += ["--max-tokens", str(N_TOKENS), "--seed", "0", *SHARP, "--json", str(out)]
     out.unlink(missing_ok=True)
     steps.step(title, command)
@@ -232,7 +237,7 @@ def summarize(demo: Demo, prompt: str, steps: Steps, receipt: Path) -> None:
     ):
         places.add_row(str(path), what)
     steps.console.print(times, "", places, sep="\n")
-    serve = ["silo", "serve", "--model", str(demo.model), "--datastore", str(demo.store)]
+    serve = ["silo", "serve", "--model", demo.model, "--datastore", str(demo.store)]
     knn = {"weight": 0.9, "temperature": 0.1}
     body = json.dumps(
         {"prompt": prompt, "max_tokens": N_TOKENS, "temperature": 0, "knn": knn, "attributions": True},

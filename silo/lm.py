@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from silo.checkpoint import refuse_baseline
 from silo.errors import BadCheckpoint
+from silo.packaged import location
 from silo.tokenizer import boundary_token, load_tokenizer, opening_token
 
 MAX_WINDOW = 1024
@@ -54,21 +55,25 @@ class LanguageModel:
 
     @classmethod
     def load(cls, model: str | Path, device: str = "cpu", *, to_measure: bool = False) -> "LanguageModel":
-        """Load a checkpoint from a folder, or a model from a hub by its id; no code of its own is run.
+        """Load a checkpoint from a folder, the packaged one by its name, or a model from a hub by its id.
+
+        No code of its own is run. On a CPU it computes in single precision, whatever its weights are saved in.
 
         Raises:
             BadCheckpoint: it cannot be loaded, or the device is not to be had; or it is a baseline that was trained
                 on high-risk text, and the caller does not say that it is there ``to_measure`` alone.
         """
         _check_device(device)
+        model = location(model)
         if not to_measure:
             refuse_baseline(Path(model))
         if not Path(model).exists() and str(model).count("/") != 1:
             raise BadCheckpoint(f"{model} is neither a checkpoint folder nor a hub id of the form owner/name.")
+        precision = torch.float32 if torch.device(device).type == "cpu" else "auto"
         transformers_logging.disable_progress_bar()
         tokenizer = load_tokenizer(model)
         try:
-            loaded = AutoModelForCausalLM.from_pretrained(str(model), trust_remote_code=False)
+            loaded = AutoModelForCausalLM.from_pretrained(str(model), trust_remote_code=False, dtype=precision)
         except (OSError, ValueError, KeyError) as error:
             raise BadCheckpoint(f"no causal LM can be loaded from {model}: {error}") from error
         return cls(loaded, tokenizer, Path(model).name, device)

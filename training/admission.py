@@ -1,7 +1,7 @@
 """Which documents may train: the one gate between a corpus and the weights.
 
-Decides on the license and on what the text says of its own license; opens no file. Does not ask yet for a publisher's
-machine-readable signals (`silo.preferences`), which only the way into a datastore heeds.
+Decides on the license, on its publisher's machine-readable signals and on what the text says of its own license; opens
+no file.
 ``HIGH_RISK`` is refused unless the recipe is of a baseline, which says so for good, and each refusal keeps its reason.
 Everything after this module sees admitted documents only.
 """
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from silo.documents import Document
 from silo.licenses import RiskClass, classify
 from silo.notices import contradiction
+from silo.preferences import preference
 from training.config import AdmissionRecipe
 
 
@@ -63,6 +64,8 @@ def decide(document: Document, recipe: AdmissionRecipe) -> Refusal | None:
         return Refusal.of(document, f"{named}: {decision.reason}")
     if str(decision.risk) not in recipe.classes:
         return Refusal.of(document, f"{named}: the recipe admits {', '.join(recipe.classes)} only")
+    if not (preferred := preference(document)).allowed:
+        return Refusal.of(document, f"its publisher reserves it: {preferred.signal}", preferred.evidence)
     if recipe.baseline:
         return None
     if found := contradiction(document.text, decision.risk):

@@ -14,6 +14,9 @@ def train(
         Path | None, typer.Option(help="Folder that the recipe's locations are relative to; else the recipe's own.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Where the checkpoint appears; else checkpoints/NAME.")] = None,
+    longer_than: Annotated[
+        Path | None, typer.Option(help="An OUT.unfinished of the same recipe with fewer tokens, to begin from.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
 ) -> None:
     """Train a tokenizer and an LM on the licensed text that the recipe admits. Asked again, it resumes.
@@ -49,6 +52,7 @@ def train(
             report=report,
             announce=lambda text: console.print(text, highlight=False, markup=False),
             world=world,
+            longer_than=longer_than,
         )
     if not world.is_first:
         return

@@ -103,7 +103,7 @@ def fit(
     """
     model.to(device).train()
     optimizers = build_optimizers(model, recipe.optimizer)
-    position = Position(0, _n_steps(recipe), 0.0, math.nan)
+    position = Position(0, n_steps_of(recipe), 0.0, math.nan)
     if state.exists():
         position = load_state(state, model, optimizers)
     best = state.with_name("lowest.safetensors")
@@ -201,7 +201,8 @@ def _parts(windows: Integer[np.ndarray, "windows length"], size: int) -> list[In
     return [windows[i : i + size] for i in range(0, len(windows), size)]
 
 
-def _n_steps(recipe: Recipe) -> int | None:
+def n_steps_of(recipe: Recipe) -> int | None:
+    """Steps of a run of ``recipe``; None where time bounds it."""
     return None if recipe.loop.tokens is None else -(-recipe.loop.tokens // recipe.tokens_per_step)
 
 

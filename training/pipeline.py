@@ -40,10 +40,12 @@ from silo.documents import Document
 from silo.errors import BadCheckpoint, UnreadableCorpus
 from silo.files import new_file, new_folder
 from silo.jsonl import write_jsonl
+from silo.modelcard import write_model_card
 from silo.overlap import Evaluation, shares
 from silo.tokenizer import boundary_token, load_tokenizer
 from training.admission import Tally, admit, is_held_out
 from training.batches import Batches, validation_windows
+from training.branching import RECIPE_NAME, STATE_NAME, branch, recipe_text, write_recipe
 from training.config import DataRecipe, Recipe, resolved
 from training.errors import BadOutput, BadRecipe, NothingAdmitted
 from training.loop import Outcome, Progress, build_model, fit
@@ -68,11 +70,13 @@ def train_checkpoint(
     announce: Callable[[str], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
     world: World = World(),  # noqa: B008
+    longer_than: Path | None = None,
 ) -> Manifest:
     """Train as ``recipe`` says on documents under ``data``; the checkpoint appears whole at ``out``.
 
     Asked again after a kill, it resumes; asked again when done, it changes nothing. The first process of ``world``
-    prepares and publishes; all of them train, and see ``data`` and ``out`` on one disk.
+    prepares and publishes; all of them train, and see ``data`` and ``out`` on one disk. ``longer_than``, the folder of
+    an unfinished run of the same recipe with fewer tokens, is where it begins, if nothing of ``out`` is there yet.
 
     Raises:
         BadOutput: ``out`` holds something else, or an unfinished run of another recipe.
@@ -83,7 +87,10 @@ def train_checkpoint(
         return _finished(recipe, out)
     if not world.is_first:
         announce = _silent
+    unfinished = out.with_name(out.name + UNFINISHED_SUFFIX)
     with world.in_turn():
+        if longer_than is not None and not unfinished.exists():
+            branch(longer_than, recipe, unfinished)
         work = _work_folder(recipe, out)
         admission = _admitted(recipe, data, work, announce)
         tokenizer = _vocabulary(recipe, out, work, announce)
@@ -99,7 +106,7 @@ def train_checkpoint(
         Batches(tokens, recipe.model.context, recipe.loop.batch_size, recipe.loop.seed),
         validation_windows(validation, recipe.model.context, recipe.loop.validation_windows),
         recipe,
-        work / "state.safetensors",
+        work / STATE_NAME,
         device=device,
         report=_both(Metrics(work / METRICS_NAME, recipe.tokens_per_step), report),
         clock=clock,
@@ -147,13 +154,11 @@ def _finished(recipe: Recipe, out: Path) -> Manifest:
 
 def _work_folder(recipe: Recipe, out: Path) -> Path:
     work = out.with_name(out.name + UNFINISHED_SUFFIX)
-    path = work / "recipe.json"
-    mine = json.dumps(resolved(recipe), indent=1, sort_keys=True)
-    if path.exists() and path.read_text(encoding="utf-8") != mine:
+    path = work / RECIPE_NAME
+    if path.exists() and path.read_text(encoding="utf-8") != recipe_text(recipe):
         raise BadOutput(f"{work} holds an unfinished run of another recipe. Remove it, or give another --out.")
     if not path.exists():
-        with new_file(path) as stream:
-            stream.write(mine.encode("utf-8"))
+        write_recipe(work, recipe)
     return work
 
 
@@ -307,9 +312,9 @@ def _publish(
         tokenizer.save_pretrained(folder)
         shutil.copyfile(work / METRICS_NAME, folder / METRICS_NAME)
         if recipe.vocabulary.checkpoint:
-            shutil.copyfile(
-                out.parent / recipe.vocabulary.checkpoint / TRAINED_ON_NAME, folder / TOKENIZER_TRAINED_ON_NAME
-            )
+            source = out.parent / recipe.vocabulary.checkpoint
+            first = source / TOKENIZER_TRAINED_ON_NAME  # it may have taken its own tokenizer from a third
+            shutil.copyfile(first if first.exists() else source / TRAINED_ON_NAME, folder / TOKENIZER_TRAINED_ON_NAME)
         trained_on = Counter[str]()
         for name, held_out in ((TRAINED_ON_NAME, False), (HELD_OUT_NAME, True)):
             tokens, _ = open_shard(work / ("held-out.npy" if held_out else "train.npy"))
@@ -321,4 +326,6 @@ def _publish(
         shutil.copyfile(work / REFUSED_NAME, folder / REFUSED_NAME)
         overlap = json.loads((work / "admission.json").read_text(encoding="utf-8"))["overlap"]
         write_card(folder, recipe.name, manifest.refused, overlap, datetime.now(UTC).date())
-        write_manifest(folder, dataclasses.replace(manifest, admitted=dict(trained_on)))
+        complete = dataclasses.replace(manifest, admitted=dict(trained_on))
+        write_model_card(folder, complete, sum(parameter.numel() for parameter in model.parameters()))
+        write_manifest(folder, complete)

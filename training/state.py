@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch.optim import Optimizer
 
 from silo.files import new_file
@@ -48,6 +48,24 @@ def save_state(path: Path, model: torch.nn.Module, optimizers: Sequence[Optimize
     plain = {name: value.cpu().contiguous() for name, value in tensors.items()}
     with new_file(path) as stream:
         stream.write(save(plain, {_HEADER: json.dumps(asdict(position))}))
+
+
+def read_position(path: Path) -> Position:
+    """How far the run whose state is in ``path`` had come. Raises FileNotFoundError, and BadOutput where it is torn."""
+    try:
+        with safe_open(path, "pt") as file:
+            return Position(**json.loads((file.metadata() or {})[_HEADER]))
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise BadOutput(f"{path} is no state of a run: {error}") from error
+
+
+def with_length(path: Path, copy: Path, n_steps: int | None) -> None:
+    """Write to ``copy`` the state in ``path`` as that of a run of ``n_steps``."""
+    data = path.read_bytes()
+    with safe_open(path, "pt") as file:
+        header = json.loads((file.metadata() or {})[_HEADER]) | {"n_steps": n_steps}
+    with new_file(copy) as stream:
+        stream.write(save(load(data), {_HEADER: json.dumps(header)}))
 
 
 def load_state(path: Path, model: torch.nn.Module, optimizers: Sequence[Optimizer]) -> Position:

@@ -27,7 +27,7 @@ def test_a_document_that_repeats_an_evaluation_is_left_out_where_that_is_asked(
     held = tmp_path / "held.jsonl"
     write_documents(held, [Document("test/1", " ".join(words(pages[1].text)))])
     options = {"decontaminate": [str(held)]} if is_asked else {}
-    add(store, "llama", [str(tmp_path / "new.jsonl")], **options)
+    add(store, [str(tmp_path / "new.jsonl")], "llama", **options)
     said = capsys.readouterr().out
     assert (f"refused {pages[1].id}: repeats {held}: 100.0% of its runs" in said) == is_asked
     assert f"added {2 if is_asked else 3} documents" in said

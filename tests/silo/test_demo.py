@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from silo import demo_corpus
+from silo import demo as demo_module
+from silo import demo_corpus, packaged
 from silo.corpora import write_documents
 from silo.demo import HIGH_RISK, LICENSED, Demo, clear, run_command, run_demo, sources, top_source
 from silo.documents import Document
 from silo.errors import DemoStopped
+from silo.packaged import FITTED
 
 STEPS = ["silo.demo_corpus", "corpus", "train", "build", "generate", "optout", "generate", "verify", "compact"]
 
@@ -41,7 +43,7 @@ class FakeCommands:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("[]")
         elif name == "train":
-            self.leave(self.demo.model / "silo-manifest.json")
+            self.leave(Path(self.demo.model) / "silo-manifest.json")
         elif name == "build":
             self.leave(self.demo.store / "manifest.json")
         elif name == "generate":
@@ -57,7 +59,7 @@ class FakeCommands:
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Demo:
-    return Demo(tmp_path / "demo", tmp_path / "demo" / "model", "The news")
+    return Demo(tmp_path / "demo", str(tmp_path / "demo" / "model"), "The news")
 
 
 def play(plan: Demo, commands: FakeCommands) -> str:
@@ -134,10 +136,36 @@ def test_an_answer_without_sources_has_nothing_to_opt_out(plan: Demo) -> None:
 
 
 def test_a_checkpoint_of_the_user_is_not_trained(plan: Demo, tmp_path: Path) -> None:
-    theirs = Demo(plan.folder, tmp_path / "mine", "The news", train=False)
+    theirs = Demo(plan.folder, str(tmp_path / "mine"), "The news", train=False)
     commands = FakeCommands(theirs)
     play(theirs, commands)
     assert "train" not in commands.names
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_a_packed_checkpoint_needs_no_licensed_text_to_fit_on(plan: Demo, is_packed: bool) -> None:
+    if is_packed:
+        (Path(plan.model) / FITTED).parent.mkdir(parents=True)
+        (Path(plan.model) / FITTED).write_text("{}")
+        (Path(plan.model) / "silo-manifest.json").write_text("{}")
+    assert ("--licensed" in play(plan, FakeCommands(plan))) != is_packed
+
+
+@pytest.mark.parametrize("is_packaged", [False, True])
+@pytest.mark.parametrize("asked", [{}, {"train": True}, {"model": "mine"}])
+def test_the_demo_trains_where_it_is_asked_to_or_nothing_came_with_silo(
+    asked: dict, is_packaged: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models" / (packaged.DEFAULT if is_packaged else "")).mkdir(parents=True)
+    monkeypatch.setattr(packaged, "FOLDER", tmp_path / "models")
+    played: list[Demo] = []
+    monkeypatch.setattr(demo_module, "run_demo", lambda plan, *_: played.append(plan))
+    demo_module.demo(tmp_path / "demo", **asked)
+    own = str(tmp_path / "demo" / "model")
+    expected = ("mine", False) if "model" in asked else (packaged.DEFAULT, False)
+    if asked.get("train") or (not asked and not is_packaged):
+        expected = (own, True)
+    assert [(plan.model, plan.train) for plan in played] == [expected]
 
 
 def test_shares_are_means_over_the_tokens_and_ties_go_to_the_first_name() -> None:
@@ -170,7 +198,7 @@ def test_commands_run_with_this_interpreter() -> None:
 
 
 def test_without_a_prompt_the_demo_asks_for_the_first_story_that_is_not_out(tmp_path: Path) -> None:
-    plan = Demo(tmp_path / "demo", tmp_path / "demo" / "model")
+    plan = Demo(tmp_path / "demo", str(tmp_path / "demo" / "model"))
     words = [f"word{i}" for i in range(40)]
     stories = [Document("bbc:b", "One " + " ".join(words)), Document("bbc:a", "Two " + " ".join(words))]
     write_documents(plan.folder / HIGH_RISK[0], stories)

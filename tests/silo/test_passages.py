@@ -76,8 +76,8 @@ def test_a_store_by_command_keeps_vectors_finds_by_meaning_and_takes_more(minilm
     licensed.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     first.write_text("".join(f"{json.dumps({'id': f'{i}', 'text': text})}\n" for i, text in enumerate(TEXTS[:2])))
     second.write_text(f"{json.dumps({'id': '2', 'text': TEXTS[2]})}\n")
-    build(tmp_path / "store", str(tmp_path / "lm"), [str(first)], [str(licensed)], lists=8, passages="minilm")
-    add(tmp_path / "store", str(tmp_path / "lm"), [str(second)])
+    build(tmp_path / "store", [str(first)], str(tmp_path / "lm"), [str(licensed)], lists=8, passages="minilm")
+    add(tmp_path / "store", [str(second)], str(tmp_path / "lm"))
 
     store = Datastore.open(tmp_path / "store")
     assert store.passage_settings == minilm.settings()

@@ -193,12 +193,12 @@ def test_build_and_add_refuse_reserved_documents_and_list_them_with_the_reason(
 
     licensed = written("licensed.jsonl", 10, "PSF-2.0")
     path, model = tmp_path / "store", str(tmp_path)
-    build(path, model, [written("a.jsonl", 0, headers={"tdm-reservation": "1"})], [licensed], lists=2)
+    build(path, [written("a.jsonl", 0, headers={"tdm-reservation": "1"})], model, [licensed], lists=2)
     assert "refused page-1: its publisher reserves it (TDMRep): header tdm-reservation: 1" in _lines(capsys)
-    add(path, model, [written("b.jsonl", 2, robots="User-agent: GPTBot\nDisallow: /")])
+    add(path, [written("b.jsonl", 2, robots="User-agent: GPTBot\nDisallow: /")], model)
     barred = "its publisher reserves it (robots.txt): robots.txt bars GPTBot: Disallow: /"
     assert f"refused page-3: {barred}" in _lines(capsys)
-    add(path, model, [written("c.jsonl", 4, headers={"tdm-reservation": "0"})])
+    add(path, [written("c.jsonl", 4, headers={"tdm-reservation": "0"})], model)
     stored = [document.facts.id for document in Datastore.open(path).documents()]
     assert stored == [f"page-{n}" for n in (0, 2, 4, 5)], "the last is the control: a signal that reserves nothing"
 

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,6 +42,15 @@ def test_a_text_that_contradicts_its_label_is_refused_with_the_words():
     assert refusal is not None
     assert refusal.reason == "its text contradicts its label: SPDX-License-Identifier: copyleft"
     assert (refusal.detail, refusal.source) == ("SPDX-License-Identifier: GPL-2.0-only", "web")
+
+
+@pytest.mark.parametrize("recipe", [ALL, AdmissionRecipe(("PD", "SW", "BY"), baseline="to measure")])
+def test_what_its_publisher_reserves_does_not_train_whatever_its_license(recipe):
+    reserved = Document("a", "text", "MIT", metadata={"headers": {"TDM-Reservation": "1"}})
+    refusal = decide(reserved, recipe)
+    assert refusal is not None
+    assert (refusal.reason, refusal.detail) == ("its publisher reserves it: TDMRep", "header tdm-reservation: 1")
+    assert decide(dataclasses.replace(reserved, metadata={"headers": {"TDM-Reservation": "0"}}), recipe) is None
 
 
 def test_a_baseline_admits_what_its_recipe_names_whatever_the_text_says():

@@ -28,6 +28,7 @@ from silo.files import file_digest
 from silo.jsonl import read_jsonl
 from silo.lm import LanguageModel
 from silo.shingles import words
+from training.branching import STATE_NAME
 from training.config import (
     AdmissionRecipe,
     CleaningRecipe,
@@ -38,6 +39,7 @@ from training.config import (
 )
 from training.errors import BadOutput, BadRecipe, Diverged, NothingAdmitted
 from training.loop import build_model
+from training.metrics import FILE_NAME as METRICS_NAME
 from training.pipeline import UNFINISHED_SUFFIX, train_checkpoint
 
 SECRET = "snarkwhistle"
@@ -392,3 +394,40 @@ def test_a_checkpoint_of_another_shape_is_no_start(checkpoint, recipe, data):
     wide = dataclasses.replace(recipe.model, intermediate_size=96)
     with pytest.raises(BadRecipe, match="another shape"):
         train_checkpoint(baseline_of(recipe, checkpoint.name, model=wide), data=data, out=checkpoint.parent / "wide")
+
+
+@pytest.mark.parametrize("n_steps", [1, 8, 16])
+def test_a_longer_run_that_goes_on_from_a_shorter_one_ends_with_the_bits_of_the_unbroken_run(
+    with_loop, data, tmp_path, n_steps
+):
+    shorter, longer = (with_loop("wsd", tokens=128 * n, checkpoint_steps=1) for n in (24, 40))  # decays from 17, 28
+    with pytest.raises(Stopped):
+        train_checkpoint(shorter, data=data, out=tmp_path / "shorter", report=stop_after(n_steps + 1))
+    before = weights_of_state(tmp_path / "shorter")
+    work = unfinished(tmp_path / "shorter")
+    train_checkpoint(longer, data=data, out=tmp_path / "longer", longer_than=work)
+    train_checkpoint(longer, data=data, out=tmp_path / "unbroken")
+    assert weights(tmp_path / "longer") == weights(tmp_path / "unbroken")
+    assert (tmp_path / "longer" / METRICS_NAME).read_text().count("\n") == 4
+    assert weights_of_state(tmp_path / "shorter") == before
+    train_checkpoint(shorter, data=data, out=tmp_path / "shorter")
+    assert weights(tmp_path / "shorter") != weights(tmp_path / "longer")
+
+
+def weights_of_state(out):
+    return (unfinished(out) / STATE_NAME).read_bytes()
+
+
+def test_a_run_branches_from_the_stable_phase_of_its_own_recipe_only(with_loop, data, tmp_path):
+    shorter, longer = (with_loop("wsd", tokens=128 * n, checkpoint_steps=1) for n in (24, 40))
+    work, out = unfinished(tmp_path / "shorter"), tmp_path / "longer"
+    with pytest.raises(BadOutput, match="no unfinished run with a saved state"):
+        train_checkpoint(longer, data=data, out=out, longer_than=work)
+    with pytest.raises(Stopped):
+        train_checkpoint(shorter, data=data, out=tmp_path / "shorter", report=stop_after(19))
+    other = with_loop("wsd", tokens=128 * 40, checkpoint_steps=1, seed=1)
+    with pytest.raises(BadOutput, match=r"in more than name and loop\.tokens"):
+        train_checkpoint(other, data=data, out=out, longer_than=work)
+    with pytest.raises(BadOutput, match="at step 18; the two runs are the same up to step 17 only"):
+        train_checkpoint(longer, data=data, out=out, longer_than=work)
+    assert not out.exists() and not unfinished(out).exists()
