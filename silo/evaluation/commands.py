@@ -98,6 +98,7 @@ def fit_gate(
         first.lm.fingerprint,
         trained_on,
         FitSettings(seed=seed),
+        len(measured),
         lambda epoch, train, held_out: print(f"epoch {epoch + 1}: {train:.4f}, held out {held_out:.4f} nats per token"),
     )
     fitted.save(gate)
