@@ -34,7 +34,7 @@ class Components:
     """Neighbors per position that take part."""
     temperatures: tuple[float, ...] = (1.0,)
     """Of p_kNN, as multiples of the temperature that was fitted with the store."""
-    limits: tuple[int, ...] = (32, 5, 3, 2)
+    limits: tuple[int, ...] = (32, 4, 2)
     """For `Datastore.continuations`: the longest suffix first."""
 
     @property

@@ -79,14 +79,17 @@ def fit_gate(
     encoder: str,
     trained_on: Sequence[dict[str, str]],
     settings: FitSettings = FitSettings(),
+    n_stores: int = 1,
     report: Callable[[int, float, float], None] = lambda *_: None,
 ) -> Gate:
-    """A gate for ``components`` from ``seen``; ``report`` is told the epoch and both losses, in nats per token.
+    """A gate for ``components`` from ``seen``: the same documents, asked with each of ``n_stores``, one after another.
+
+    ``report`` is told the epoch and both losses, in nats per token.
 
     Of all epochs the one with the lowest loss on held-out documents is kept.
     """
     random = np.random.default_rng(settings.seed)
-    is_held_out = _drawn(seen, settings, random)
+    is_held_out = _drawn(seen, settings, n_stores, random)
     known = Evidence(seen.features, seen.is_present)
     training, validation = np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
     if not len(training) or not len(validation):
@@ -156,8 +159,8 @@ class _Network(torch.nn.Module):
         return a, b, c, d
 
 
-def _drawn(seen: Trace, settings: FitSettings, random: np.random.Generator) -> np.ndarray:
-    """Which tokens are of held-out documents."""
-    n = len(seen.lengths)
+def _drawn(seen: Trace, settings: FitSettings, n_stores: int, random: np.random.Generator) -> np.ndarray:
+    """Which tokens are of held-out documents; a document is held out with all stores or with none."""
+    n = len(seen.lengths) // n_stores
     n_held_out = min(n - 1, max(1, round(settings.held_out_share * n)))
-    return np.isin(seen.documents, random.permutation(n)[:n_held_out])
+    return np.isin(seen.documents % n, random.permutation(n)[:n_held_out])

@@ -60,7 +60,7 @@ def ppl(
         if frozen is not None:
             domains = _thawed(measured, frozen)
         for domain, location in map(_named, locations):
-            documents = _documents(location, max_bytes)
+            documents = documents_at(location, max_bytes)
             documents = merged(documents, domain) if merge else documents
             found += _rows(measured, domain, documents, wanted, domains, tune is not None, frozen is not None)
         if tune is not None:
@@ -87,7 +87,7 @@ def fit_gate(
     from silo.gate_fitting import FitSettings, check_licensed
     from silo.gate_fitting import fit_gate as fit
 
-    asked = [document for location in licensed for document in _documents(location, max_bytes)]
+    asked = [document for location in licensed for document in documents_at(location, max_bytes)]
     measured = [_measured(model, store, None, 0, 0, cache, device) for store in datastore]
     trained_on = check_licensed(asked, [one.store for one in measured if one.store is not None])
     seen = joined([look(one, asked, str(path))[0] for one, path in zip(measured, datastore, strict=True)])
@@ -98,6 +98,7 @@ def fit_gate(
         first.lm.fingerprint,
         trained_on,
         FitSettings(seed=seed),
+        len(measured),
         lambda epoch, train, held_out: print(f"epoch {epoch + 1}: {train:.4f}, held out {held_out:.4f} nats per token"),
     )
     fitted.save(gate)
@@ -163,7 +164,7 @@ def _thawed(measured: "Measured", frozen: Path) -> "dict[str, Tuned]":
     return domains
 
 
-def _documents(location: str, max_bytes: int | None) -> Any:
+def documents_at(location: str, max_bytes: int | None) -> Any:
     """The documents at ``location`` until they have ``max_bytes`` bytes."""
     from silo.corpora import read_documents
 

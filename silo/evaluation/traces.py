@@ -43,6 +43,8 @@ class TraceSettings:
     factors: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
     """Increasing, each twice the one before: temperatures of the grid, as multiples of the store's."""
     n_probe: int = 16
+    is_knn_only: bool = False
+    """Leave out suffixes and the features of a gate, where only neighbors are measured."""
 
     def __post_init__(self) -> None:
         if list(self.ks) != sorted(set(self.ks)) or not self.ks or self.ks[0] < 1:
@@ -175,20 +177,28 @@ def _seen(
         temperature = store.manifest.knn_temperature
         neighbors = store.search(contexts, settings.ks[-1], settings.n_probe)
         knn_gold = grid(neighbors, gold, settings.ks, tuple(temperature * f for f in settings.factors))
-        if components.limits:
+        if not settings.is_knn_only:
             longest = max(components.limits)
             contexts_before = [tokens[max(0, i - longest) : i] for i in range(start, start + n)]
             following = store.continuations(contexts_before, components.limits)
+    has_knn = np.zeros(n, bool) if neighbors is None else np.isfinite(neighbors.squared_distances[:, 0])
+    seen = {"lm_gold": lm_gold, "knn_gold": knn_gold, "has_knn": has_knn}
+    if settings.is_knn_only:
+        return seen | nothing_else(lm_gold)
     known = evidence(components, logprobs, neighbors, following, temperature)
     given = gold_probabilities(components, gold, lm_gold, neighbors, following, temperature)
-    return {
-        "lm_gold": lm_gold,
-        "knn_gold": knn_gold,
-        "has_knn": np.zeros(n, bool) if neighbors is None else np.isfinite(neighbors.squared_distances[:, 0]),
+    return seen | {
         "gold": given.astype(np.float32),
         "features": known.features,
         "is_present": known.is_present,
     }
+
+
+def nothing_else(lm_gold: Float[np.ndarray, " n"]) -> dict[str, np.ndarray]:
+    """The arrays of a trace that has only the LM and the grid."""
+    n = len(lm_gold)
+    gold, is_present = np.exp(lm_gold)[:, None].astype(np.float32), np.ones((n, 1), dtype=bool)
+    return {"gold": gold, "features": np.zeros((n, 0), np.float32), "is_present": is_present}
 
 
 def _folder(cache: Path, lm: LanguageModel, store: Datastore | None, settings: TraceSettings) -> Path:

@@ -74,10 +74,16 @@ def test_the_epoch_with_the_lowest_loss_on_held_out_documents_is_kept():
     random = np.random.default_rng(4)
     noise = dataclasses.replace(made_trace(n=300), gold=random.random((300, 3)).astype(np.float32))
     settings = dataclasses.replace(SETTINGS, n_hidden=32, n_epochs=60, batch_size=32, held_out_share=0.5)
-    gate = fit_gate(noise, COMPONENTS, "", (), settings, lambda *losses: told.append(losses[2]))
+    gate = fit_gate(noise, COMPONENTS, "", (), settings, 1, lambda *losses: told.append(losses[2]))
     assert gate.facts.settings["held_out_loss"] == min(told) < told[-1] - 0.02  # it learned the noise by then
-    is_held_out = _drawn(noise, settings, np.random.default_rng(settings.seed))
+    is_held_out = _drawn(noise, settings, 1, np.random.default_rng(settings.seed))
     assert -gate_logprobs(gate, "gate", noise)[is_held_out].mean() == pytest.approx(min(told), abs=1e-5)
+
+
+def test_a_document_is_held_out_with_every_store_or_with_none():
+    is_held_out = _drawn(made_trace(n_documents=10), SETTINGS, 2, np.random.default_rng(0)).reshape(10, -1)
+    assert (is_held_out == is_held_out[:, :1]).all()
+    assert (is_held_out[:5] == is_held_out[5:]).all() and 0 < is_held_out[:5, 0].sum() < 5
 
 
 def test_one_document_cannot_teach_a_gate():

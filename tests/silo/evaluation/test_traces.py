@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -72,6 +74,13 @@ def test_without_a_store_there_is_only_the_lm(llama, asked):
     assert found.is_present.sum() == len(found.lm_gold)
     assert not found.knn_gold.any()
     assert found.features.shape[1] == len(feature_names(SETTINGS.components))
+
+
+def test_neighbors_alone_are_seen_as_with_everything_else(llama, store, asked):
+    whole = trace(llama, store, asked[0], SETTINGS)
+    alone = trace(llama, store, asked[0], dataclasses.replace(SETTINGS, is_knn_only=True))
+    assert (alone.knn_gold == whole.knn_gold).all() and (alone.lm_gold == whole.lm_gold).all()
+    assert alone.gold.shape[1] == 1 and alone.features.shape[1] == 0
 
 
 def test_a_cached_trace_is_the_same_and_is_not_made_again(llama, store, asked, tmp_path, monkeypatch):
