@@ -271,7 +271,7 @@ def test_an_add_to_a_catalog_that_forgot_bars_near_copies_at_once(
     store.close()
     restore_catalog(store.path, older)
     with monkeypatch.context() as patched:  # the control
-        patched.setattr(Datastore, "_bar", lambda *_: None)
+        patched.setattr(Datastore, "_bar", lambda _store, _connection, _receipt, bars: bars)
         assert (
             add_texts(Datastore.open(shutil.copytree(store.path, store.path.with_name("c"))), [excerpt(PAGES[0])]) == {}
         )

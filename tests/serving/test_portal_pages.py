@@ -57,7 +57,7 @@ def engine():
     from serving.engine import Engine
     from tests.serving.conftest import MemoryStore, ScriptedSilo
 
-    return Engine(ScriptedSilo(MemoryStore()), slots=3)
+    return Engine(ScriptedSilo(MemoryStore()))
 
 
 @pytest.fixture
