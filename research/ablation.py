@@ -6,6 +6,9 @@ Each variant changes some keys of the recipe ``pd-sw-by`` and gets as many token
 6 operations per token and parameter, the output matrix included. One seed. Results are added to
 ``research/results/ablation.jsonl``; a variant that is there already is not run again. All have the tokenizer of the
 checkpoint ``vocabulary`` in WORK, which `silo train vocabulary` makes, but for those that change its size.
+
+``research/results/ablation-own-tokenizer.jsonl`` has two variants of an earlier recipe, whose runs trained a
+tokenizer each and held their text against no evaluation; each line names the commit that repeats it.
 """
 
 import argparse

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from silo.errors import DemoStopped
-from silo.packaged import DEFAULT, has_fitted, location
+from silo.packaged import DEFAULT, has_fitted, is_packaged, location
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -58,7 +58,7 @@ def demo(
     if fresh:
         clear(folder)
     if model is None and not train:
-        train, model = (True, None) if isinstance(location(DEFAULT), str) else (False, DEFAULT)
+        train, model = (False, DEFAULT) if is_packaged() else (True, None)
     run_demo(Demo(folder, model or str(folder / "model"), prompt, train), run_command, Console(highlight=False))
 
 

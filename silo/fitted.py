@@ -6,7 +6,7 @@ So a store can be made without licensed text at hand. Facts and files; fits noth
 ``fitted/fitted-on.jsonl`` the licensed documents that all of it was fitted on
 ``fitted/*.npy``           as `datastore.codecs` writes them
 
-The checkpoint's manifest has the SHA-256 of each.
+The checkpoint's manifest has the SHA-256 of each, and nothing is read that differs from it.
 """
 
 import json
@@ -16,10 +16,11 @@ from pathlib import Path
 from datastore.codecs import KeySpace, read_space, write_space
 from datastore.errors import CorruptDatastore
 from datastore.records import DocumentFacts
+from silo.checkpoint import verify_checkpoint
 from silo.errors import BadCheckpoint
 from silo.files import new_file
 from silo.jsonl import read_jsonl, write_jsonl
-from silo.packaged import FITTED
+from silo.packaged import FITTED, has_fitted
 
 _DOCUMENTS = "fitted-on.jsonl"
 
@@ -57,9 +58,12 @@ def read_fitted(checkpoint: Path, encoder: str) -> Fitted:
     """The fitted parts in ``checkpoint``, for the LM with the fingerprint ``encoder``.
 
     Raises:
-        BadCheckpoint: there are none, they are torn, or they were fitted for another LM.
+        BadCheckpoint: there are none, a file of the checkpoint is not as it was written, or they were fitted for
+            another LM.
     """
     folder = (checkpoint / FITTED).parent
+    if has_fitted(checkpoint):
+        verify_checkpoint(checkpoint)
     try:
         facts = json.loads((checkpoint / FITTED).read_text(encoding="utf-8"))
         fitted = Fitted(

@@ -13,8 +13,12 @@ def location(model: str | Path) -> Path | str:
     """Where ``model`` is: a checkpoint's folder, which comes first, the packaged one by its name, or a hub id."""
     if Path(model).exists():
         return Path(model)
-    packaged = FOLDER / str(model)
-    return packaged if str(model) == DEFAULT and packaged.exists() else str(model)
+    return FOLDER / DEFAULT if str(model) == DEFAULT and is_packaged() else str(model)
+
+
+def is_packaged() -> bool:
+    """Whether this copy of SILO came with an LM."""
+    return (FOLDER / DEFAULT).exists()
 
 
 def has_fitted(checkpoint: Path) -> bool:

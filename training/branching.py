@@ -11,17 +11,17 @@ from pathlib import Path
 
 from silo.files import new_file, new_folder
 from training.config import Recipe, parse_recipe, resolved
-from training.errors import BadOutput
+from training.errors import BadOutput, BadRecipe
 from training.loop import n_steps_of
 from training.optimizer import decay_start
-from training.state import read_position, with_length
+from training.state import read_position, set_length
 
 RECIPE_NAME = "recipe.json"
 STATE_NAME = "state.safetensors"
 
 
 def branch(shorter: Path, recipe: Recipe, work: Path) -> None:
-    """Make ``work``, an unfinished run of ``recipe``, from a copy of ``shorter``, which stays as it is.
+    """Make ``work``, an unfinished run of ``recipe``, from a copy of ``shorter``, which stays as it is and may go on.
 
     Raises:
         BadOutput: ``work`` is there already; ``shorter`` is no unfinished run, differs in more than name and tokens, or
@@ -31,20 +31,22 @@ def branch(shorter: Path, recipe: Recipe, work: Path) -> None:
         raise BadOutput(f"{work} is there already. Remove it, or leave out the run to branch from and it resumes.")
     try:
         theirs = parse_recipe(json.loads((shorter / RECIPE_NAME).read_text(encoding="utf-8")))
-        position = read_position(shorter / STATE_NAME)
-    except OSError as error:
-        raise BadOutput(f"{shorter} is no unfinished run with a saved state: {error}") from error
+    except (OSError, ValueError, BadRecipe) as error:
+        raise BadOutput(f"{shorter} is no unfinished run of this version: {error}") from error
     if _common(theirs) != _common(recipe):
         raise BadOutput(f"{shorter} is of a recipe that differs from {recipe.name!r} in more than name and loop.tokens")
     lengths = [n_steps_of(theirs), n_steps_of(recipe)]
     if recipe.optimizer.schedule != "wsd" or None in lengths:
         raise BadOutput('a run branches from another only with optimizer.schedule = "wsd" and loop.tokens')
     last = min(decay_start(length, recipe.optimizer) for length in lengths if length is not None)
-    if position.step > last:
-        raise BadOutput(f"{shorter} is at step {position.step}; the two runs are the same up to step {last} only")
     with new_folder(work) as folder:
-        shutil.copytree(shorter, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(RECIPE_NAME, STATE_NAME))
-        with_length(shorter / STATE_NAME, folder / STATE_NAME, lengths[1])
+        shutil.copytree(shorter, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(RECIPE_NAME))
+        if not (folder / STATE_NAME).exists():
+            raise BadOutput(f"{shorter} has no saved state yet. Wait for its first, or train from the start.")
+        position = read_position(folder / STATE_NAME)  # of the copy: the run itself may be a step further by now
+        if position.step > last:
+            raise BadOutput(f"{shorter} is at step {position.step}; the two runs are the same up to step {last} only")
+        set_length(folder / STATE_NAME, lengths[1])
         write_recipe(folder, recipe)
 
 

@@ -6,7 +6,7 @@ Model, optimizer and random state as safetensors, the rest as JSON in the file's
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -59,13 +59,12 @@ def read_position(path: Path) -> Position:
         raise BadOutput(f"{path} is no state of a run: {error}") from error
 
 
-def with_length(path: Path, copy: Path, n_steps: int | None) -> None:
-    """Write to ``copy`` the state in ``path`` as that of a run of ``n_steps``."""
-    data = path.read_bytes()
-    with safe_open(path, "pt") as file:
-        header = json.loads((file.metadata() or {})[_HEADER]) | {"n_steps": n_steps}
-    with new_file(copy) as stream:
-        stream.write(save(load(data), {_HEADER: json.dumps(header)}))
+def set_length(path: Path, n_steps: int | None) -> None:
+    """Make the state in ``path`` that of a run of ``n_steps``."""
+    position = replace(read_position(path), n_steps=n_steps)
+    plain = load(path.read_bytes())
+    with new_file(path) as stream:
+        stream.write(save(plain, {_HEADER: json.dumps(asdict(position))}))
 
 
 def load_state(path: Path, model: torch.nn.Module, optimizers: Sequence[Optimizer]) -> Position:

@@ -1,3 +1,6 @@
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -86,6 +89,16 @@ def test_nothing_is_packed_that_high_risk_text_was_fitted_on(checkpoint, manual,
     with pytest.raises(BadDocument, match="is high-risk"):
         pack(checkpoint, tmp_path / "out", manual(40, 50, "LicenseRef-theirs"), N_LISTS, Codec())
     assert not (tmp_path / "out").exists()
+
+
+def test_fitted_parts_that_were_changed_are_not_used(packed, tmp_path):
+    copy = Path(shutil.copytree(packed, tmp_path / "copy"))
+    encoder = LanguageModel.load(copy).fingerprint
+    assert read_fitted(copy, encoder).documents  # the control
+    centroids = np.load(copy / "fitted" / "centroids.npy")
+    np.save(copy / "fitted" / "centroids.npy", centroids + 1)
+    with pytest.raises(BadCheckpoint, match=r"fitted/centroids\.npy has SHA-256"):
+        read_fitted(copy, encoder)
 
 
 def test_fitted_parts_serve_the_lm_that_they_were_fitted_for(checkpoint, packed):

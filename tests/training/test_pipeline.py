@@ -29,7 +29,7 @@ from silo.files import file_digest
 from silo.jsonl import read_jsonl
 from silo.lm import LanguageModel
 from silo.shingles import words
-from training.branching import STATE_NAME
+from training.branching import RECIPE_NAME, STATE_NAME
 from training.config import (
     AdmissionRecipe,
     CleaningRecipe,
@@ -424,7 +424,11 @@ def weights_of_state(out):
 def test_a_run_branches_from_the_stable_phase_of_its_own_recipe_only(with_loop, data, tmp_path):
     shorter, longer = (with_loop("wsd", tokens=128 * n, checkpoint_steps=1) for n in (24, 40))
     work, out = unfinished(tmp_path / "shorter"), tmp_path / "longer"
-    with pytest.raises(BadOutput, match="no unfinished run with a saved state"):
+    with pytest.raises(BadOutput, match="no unfinished run"):
+        train_checkpoint(longer, data=data, out=out, longer_than=work)
+    with pytest.raises(Stopped):
+        train_checkpoint(shorter, data=data, out=tmp_path / "shorter", announce=stop_after(4))
+    with pytest.raises(BadOutput, match="no saved state yet"):
         train_checkpoint(longer, data=data, out=out, longer_than=work)
     with pytest.raises(Stopped):
         train_checkpoint(shorter, data=data, out=tmp_path / "shorter", report=stop_after(19))
@@ -432,6 +436,9 @@ def test_a_run_branches_from_the_stable_phase_of_its_own_recipe_only(with_loop, 
     with pytest.raises(BadOutput, match=r"in more than name and loop\.tokens"):
         train_checkpoint(other, data=data, out=out, longer_than=work)
     with pytest.raises(BadOutput, match="at step 18; the two runs are the same up to step 17 only"):
+        train_checkpoint(longer, data=data, out=out, longer_than=work)
+    (work / RECIPE_NAME).write_text("{")
+    with pytest.raises(BadOutput, match="no unfinished run of this version"):
         train_checkpoint(longer, data=data, out=out, longer_than=work)
     assert not out.exists() and not unfinished(out).exists()
 
@@ -461,3 +468,21 @@ def test_a_checkpoint_of_another_shape_is_no_start(checkpoint, recipe, data):
     wide = dataclasses.replace(recipe.model, intermediate_size=96)
     with pytest.raises(BadRecipe, match="another shape"):
         train_checkpoint(baseline_of(recipe, checkpoint.name, model=wide), data=data, out=checkpoint.parent / "wide")
+
+
+def test_a_run_that_goes_on_while_it_is_copied_is_judged_by_the_copy(with_loop, data, tmp_path, monkeypatch):
+    shorter, longer = (with_loop("wsd", tokens=128 * n, checkpoint_steps=1) for n in (24, 40))
+    work, out = unfinished(tmp_path / "shorter"), tmp_path / "longer"
+    with pytest.raises(Stopped):
+        train_checkpoint(shorter, data=data, out=tmp_path / "shorter", report=stop_after(9))
+    copytree = shutil.copytree
+
+    def go_on_first(*places, **how):
+        monkeypatch.undo()
+        with pytest.raises(Stopped):
+            train_checkpoint(shorter, data=data, out=tmp_path / "shorter", report=stop_after(12))
+        return copytree(*places, **how)
+
+    monkeypatch.setattr(shutil, "copytree", go_on_first)
+    with pytest.raises(BadOutput, match="the same up to step 17 only"):
+        train_checkpoint(longer, data=data, out=out, longer_than=work)
