@@ -38,7 +38,6 @@ from silo.lm import LanguageModel
 from silo.overlap import contaminated, read_evaluations
 
 RESULTS = Path(__file__).parent / "results"
-N_LISTS = 2048
 
 
 def main() -> None:
@@ -52,6 +51,7 @@ def main() -> None:
     parser.add_argument("--licensed-bytes", type=int, default=2_000_000, help="of each source in the gate's stores")
     parser.add_argument("--asked-bytes", type=int, default=150_000, help="of each source that teaches the gate")
     parser.add_argument("--eval-bytes", type=int, default=1 << 40, help="of each validation and each test text")
+    parser.add_argument("--lists", type=int, default=2048, help="inverted lists of each store")
     parser.add_argument("--name", default="quality", help="of the results")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
@@ -99,13 +99,13 @@ class Bench:
 
     def store(self, name: str, kind: str, domains: list[str], split: str, n_bytes: int) -> Datastore:
         """The store ``name``, made where it is not there; domains that it has already are not added again."""
-        path = self.work / name
+        path, n_lists = self.work / name, self.options.lists
         if not path.exists():
             sources = [read_documents(self.place("low", domain, "train")) for domain in self.low]
-            fitted = fit(self.lm, interleave(sources), N_LISTS)
+            fitted = fit(self.lm, interleave(sources), n_lists)
             encoder = Encoder(self.lm.fingerprint, self.lm.name, self.lm.dimension, self.lm.vocab_size)
             tau, facts, now = fitted.knn_temperature, fitted.documents, datetime.now(UTC)
-            create(path, encoder, fitted.keys, facts, n_lists=N_LISTS, knn_temperature=tau, now=now).close()
+            create(path, encoder, fitted.keys, facts, n_lists=n_lists, knn_temperature=tau, now=now).close()
         store = Datastore.open(path)
         there = {document.facts.id for document in store.documents()}
         for domain in domains:
