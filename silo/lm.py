@@ -148,12 +148,17 @@ class Decoder:
 
     def read(self, tokens: Sequence[int]) -> tuple[Float[Tensor, " dimension"], Float[Tensor, " vocabulary"]]:
         """Read ``tokens``; the context vector after the last and the log-probabilities of what follows."""
+        context = self.advance(tokens)
+        return context, self._lm.logprobs(context)
+
+    def advance(self, tokens: Sequence[int]) -> Float[Tensor, " dimension"]:
+        """Read ``tokens``; the context vector after the last alone, which costs no output matrix."""
         lm = self._lm
         with torch.inference_mode():
             ids = torch.tensor([list(tokens)], device=lm.device)
             out = lm._body(input_ids=ids, past_key_values=self._cache, use_cache=True)
-            context = out.last_hidden_state[0, -1]
-            return context, lm.logprobs(context)
+            context: Tensor = out.last_hidden_state[0, -1]
+            return context
 
 
 def _check_device(device: str) -> None:
