@@ -16,7 +16,7 @@ from silo.errors import BadDocument, BadRequest, EncoderMismatch, PromptTooLong
 from silo.fitting import fit
 from silo.generation import Silo
 from silo.lm import LanguageModel
-from silo.settings import GenerationSettings, KnnSettings
+from silo.settings import GenerationSettings, KnnSettings, RetrievalSettings
 
 PAGES = range(50, 58)
 SAMPLED = GenerationSettings(max_tokens=24, temperature=0.9, top_p=0.95, seed=5, top_logprobs=3)
@@ -204,6 +204,11 @@ def test_a_prompt_that_cannot_be_read_is_refused_before_the_first_token(llama, p
         (lambda: KnnSettings(weight=1.5), "weight must be a number from 0 to 1"),
         (lambda: KnnSettings(k=0), "k must be an integer from 1"),
         (lambda: KnnSettings(temperature=0.0), "knn temperature"),
+        (lambda: GenerationSettings(max_verbatim=0), "max_verbatim must be an integer from 1"),
+        (lambda: RetrievalSettings(n_passages=0), "n_passages must be an integer from 1"),
+        (lambda: RetrievalSettings(stride=0), "stride must be an integer from 1"),
+        (lambda: RetrievalSettings(scorer="tfidf"), "scorer must be one of bm25, dense, fused; got 'tfidf'"),
+        (lambda: RetrievalSettings(join="tab"), "join must be one of newline, boundary"),
     ],
 )
 def test_settings_out_of_range_are_refused(make, message):
