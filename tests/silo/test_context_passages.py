@@ -52,7 +52,7 @@ def test_runs_with_several_passages_are_averaged(silo, pages, ensemble):
     reading = silo.reading(len(prompt), settings(n_passages=3, ensemble=ensemble))
     reading.read(prompt)
     assert len(reading.passages) == 3
-    runs = [np.exp(silo.lm.logprobs(context).numpy().astype(float)) for context in reading._contexts]
+    runs = [np.exp(silo.lm.logprobs(rows[0]).numpy().astype(float)) for rows in reading._rows]
     weights = np.array([1.0] * 3 if ensemble == "uniform" else [passage.score for passage in reading.passages])
     assert np.exp(reading.logprobs()) == pytest.approx(np.average(runs, axis=0, weights=weights), abs=1e-6)
 
