@@ -3,6 +3,7 @@
 import pytest
 
 from datastore.optout import opt_out
+from datastore.writer import add
 from silo.copyguard import CopyGuard, excerpt
 from silo.generation import Silo
 from silo.settings import GenerationSettings, KnnSettings
@@ -63,6 +64,15 @@ def test_the_guard_asks_what_is_live_and_remembers_nothing_of_what_left(make_sto
     assert not guard.forbids([*tokens[:3], 49, 49])
     opt_out(store, documents[3].facts.id, now=now)
     assert not guard.forbids(tokens[:4])
+
+
+def test_the_guard_looks_again_where_a_document_came_since(make_store, documents):
+    store = make_store(documents[:3])
+    tokens = documents[5].tokens.tolist()
+    guard = CopyGuard(store, 4)
+    assert not guard.forbids([49, 49, 49, *tokens[:2]]), "short runs: the next tokens would not be looked up"
+    add(store, [documents[5]])
+    assert guard.forbids(tokens[:5])
 
 
 def test_a_run_that_grows_token_by_token_is_stopped_at_the_limit_wherever_it_begins(make_store, documents):
