@@ -11,13 +11,16 @@ else is served; what was measured is in ``tests/serving/test_batching.py``. ``al
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 
+from jaxtyping import Float
+from torch import Tensor
+
+from silo.context_passages import Reader
 from silo.decoder import BatchDecoder, Reading
-from silo.generation import Reader, Silo
+from silo.generation import Silo
 
 PATIENCE = 0.004
 """Seconds that a step waits for those that were in the last one: a search takes about that long."""
@@ -28,19 +31,16 @@ _SHARE = 0.5
 class SharedSilo(Silo):
     """A ``Silo`` whose completions are read side by side."""
 
+    can_draft = False
+
     def __init__(self, silo: Silo, n_slots: int) -> None:
-        super().__init__(silo.lm, silo.datastore)
+        super().__init__(silo.lm, silo.datastore, silo.gate, silo.max_verbatim)
         self.alone = silo
         self._batch = Batch(silo.lm.batch_decoder(n_slots))
 
-    @contextmanager
-    def reading(self) -> Iterator[Reader]:
-        """A sequence of the batch, which it leaves at the end."""
-        sequence = SharedSequence(self._batch)
-        try:
-            yield sequence
-        finally:
-            self._batch.leave(sequence)
+    def sequence(self) -> Reader:
+        """A sequence of the batch."""
+        return SharedSequence(self._batch)
 
     @property
     def batch(self) -> "Batch":
@@ -60,13 +60,41 @@ class SharedSequence:
     slot: int | None = None
     answers: "SimpleQueue[Reading | Exception]" = field(default_factory=SimpleQueue)
 
+    _length: int = 0
+    _logprobs: Tensor | None = None
+
+    @property
+    def length(self) -> int:
+        """Tokens that were read."""
+        return self._length
+
     def read(self, tokens: Sequence[int]) -> Reading:
         """As ``Decoder.read``."""
         self.batch.ask(self, tokens)
         answer = self.answers.get()
         if isinstance(answer, Exception):
             raise answer
+        self._length += len(tokens)
         return answer
+
+    def advance_all(self, tokens: Sequence[int]) -> Float[Tensor, "1 dimension"]:
+        """Read ``tokens``; the context vector after the last."""
+        context, self._logprobs = self.read(tokens)
+        return context[None]
+
+    def logprobs(self, contexts: Float[Tensor, "... dimension"]) -> Float[Tensor, "... vocabulary"]:
+        """Those after the last token, of which ``contexts`` is: they were made in the step that read it."""
+        assert self._logprobs is not None, "nothing was read yet"
+        return self._logprobs.expand(*contexts.shape[:-1], -1)
+
+    def rewind(self, length: int) -> None:
+        """Raise ValueError where that is not how long it is: sequences that share steps are not taken back."""
+        if length != self._length:
+            raise ValueError(f"a sequence of {self._length} tokens that is read beside others stays as it is")
+
+    def close(self) -> None:
+        """Leave the batch."""
+        self.batch.leave(self)
 
 
 class Batch:

@@ -23,6 +23,17 @@ class TokenSource:
 
 
 @dataclass(frozen=True)
+class ContextSource:
+    """Sentences that the LM read before the text while it made some tokens. They have no mass: no sum has them."""
+
+    document: str
+    sentences: tuple[int, int]
+    """Half-open range of sentences of the document."""
+    tokens: tuple[int, int]
+    """Half-open range of tokens of the completion."""
+
+
+@dataclass(frozen=True)
 class GeneratedToken:
     """A token, its place in the completion, and where its probability came from."""
 
@@ -32,7 +43,8 @@ class GeneratedToken:
     start: int
     """Character offset of ``text`` in the completion."""
     logprob: float
-    """Natural log of the token's probability in the mixture, before temperature and top_p."""
+    """Natural log of the token's probability in the mixture, before temperature, top_p and the copy guard; NaN where
+    it was not asked for and the token was drawn from a part of the mixture."""
     top_logprobs: tuple[tuple[int, float], ...]
     """The likeliest tokens of the mixture and their log-probabilities, likeliest first."""
     parametric_mass: float

@@ -139,19 +139,38 @@ def generate(
     stop: Annotated[list[str] | None, typer.Option(help="A text that ends the completion; may be repeated.")] = None,
     seed: Annotated[int, typer.Option()] = 0,
     k: Annotated[int, typer.Option(help="Neighbors per token.")] = 32,
-    knn_weight: Annotated[float, typer.Option(help="Share of probability given to the datastore.")] = 0.5,
+    knn_weight: Annotated[
+        float | None, typer.Option(help="Share of the neighbors; without any share the gate's, or 0.5.")
+    ] = None,
     knn_temperature: Annotated[float | None, typer.Option(help="tau; without it the one fitted at build.")] = None,
     n_probe: Annotated[int, typer.Option(help="Inverted lists scanned per token.")] = 8,
+    ngram_weight: Annotated[
+        float | None, typer.Option(help="Share of what followed the same last tokens; without it set by the other.")
+    ] = None,
+    n_passages: Annotated[
+        int, typer.Option("--passages", min=0, help="Passages that the LM reads first, each in a run of its own.")
+    ] = 0,
+    scorer: Annotated[str, typer.Option(help="How passages are found: bm25, dense or fused.")] = "bm25",
+    max_verbatim: Annotated[
+        int, typer.Option(min=0, help="Tokens in a row that may be copied from high-risk text; 0: no limit.")
+    ] = 50,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write tokens, masses and sources here.")] = None,
     device: Device = "cpu",
 ) -> None:
     """Continue a prompt and say whose text the answer came from."""
     from silo.generation import Silo
-    from silo.settings import GenerationSettings, KnnSettings
+    from silo.settings import GenerationSettings, KnnSettings, NgramSettings, RetrievalSettings
 
-    knn = KnnSettings(k=k, weight=knn_weight, temperature=knn_temperature, n_probe=n_probe)
     settings = GenerationSettings(
-        max_tokens=max_tokens, temperature=temperature, top_p=top_p, stop=tuple(stop or ()), seed=seed, knn=knn
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        stop=tuple(stop or ()),
+        seed=seed,
+        knn=KnnSettings(k=k, weight=knn_weight, temperature=knn_temperature, n_probe=n_probe),
+        ngram=NgramSettings(weight=ngram_weight),
+        retrieval=RetrievalSettings(n_passages, scorer) if n_passages else None,
+        max_verbatim=max_verbatim or None,
     )
     joined = Silo.open(model, datastore, device)
     generation = joined.generate(prompt, settings)
@@ -218,7 +237,13 @@ def print_sources(joined: "Silo", generation: "Generation", most: int = 3) -> No
             )
         if rest := sentence.sources[most:]:
             console.print(f"  {sum(s.mass for s in rest):6.1%}  {len(rest)} more sentences")
+        if sentence.unnamed_mass >= 0.0005:
+            console.print(f"  {sentence.unnamed_mass:6.1%}  frequent phrases, which stand in too many places to name")
         console.print(f"  {sentence.parametric_mass:6.1%}  the LM's own weights (licensed text)")
+    if read := dict.fromkeys((source.document, source.sentences) for source in generation.context_sources):
+        console.print("[bold]The LM had read[/bold], which no share accounts for:")
+        for document, (first, stop) in read:
+            console.print(f"  {escape(document)} #{first} to #{stop - 1}", soft_wrap=True)
 
 
 def as_json(prompt: str, generation: "Generation") -> dict[str, object]:
@@ -232,6 +257,7 @@ def as_json(prompt: str, generation: "Generation") -> dict[str, object]:
         "datastore_epoch": generation.datastore_epoch,
         "tokens": [asdict(token) for token in generation.tokens],
         "sentences": [asdict(sentence) for sentence in generation.sentences()],
+        "context_sources": [asdict(source) for source in generation.context_sources],
     }
 
 

@@ -103,17 +103,32 @@ class Decoder:
         Raises:
             PromptTooLong: the sequence has no room for them.
         """
+        context = self.advance(tokens)
+        return Reading(context, self.logprobs(context))
+
+    def advance(self, tokens: Sequence[int]) -> Float[Tensor, " dimension"]:
+        """Read ``tokens``; the context vector after the last alone, which costs no output matrix."""
+        return self.advance_all(tokens)[-1]
+
+    def advance_all(self, tokens: Sequence[int]) -> Float[Tensor, "tokens dimension"]:
+        """Read ``tokens``; the context vector after each."""
         with torch.inference_mode():
-            context = self._sequence.read(tokens)[-1]
-            return Reading(context, self._head(context))
+            return self._sequence.read(tokens)
+
+    def logprobs(self, contexts: Float[Tensor, "... dimension"]) -> Float[Tensor, "... vocabulary"]:
+        """Log-probabilities of what follows each of ``contexts``."""
+        with torch.inference_mode():
+            return self._head(contexts)
+
+    def close(self) -> None:
+        """Nothing is held that others wait for."""
 
     def read_all(
         self, tokens: Sequence[int]
     ) -> tuple[Float[Tensor, "tokens dimension"], Float[Tensor, "tokens vocabulary"]]:
         """As ``read``, with a row for each of ``tokens``: what the LM makes of the sequence up to that one."""
-        with torch.inference_mode():
-            contexts = self._sequence.read(tokens)
-            return contexts, self._head(contexts)
+        contexts = self.advance_all(tokens)
+        return contexts, self.logprobs(contexts)
 
     def rewind(self, length: int) -> None:
         """Forget all but the first ``length`` tokens. Raises ValueError where so many were not read."""

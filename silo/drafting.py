@@ -13,8 +13,10 @@ function of the live entries alone, so a store without a document drafts as one 
 """
 
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
-from datastore.store import Datastore
+import numpy as np
+from numpy.typing import NDArray
 
 MIN_RUN = 4
 SIZES = (4, 8, 16)
@@ -22,11 +24,26 @@ MIN_WAIT, MAX_WAIT = 8, 128
 """Tokens to go on without drafts after one that failed."""
 
 
-class Drafter:
-    """Proposes tokens for one text in the making."""
+@runtime_checkable
+class Source(Protocol):
+    """What a drafter asks of a datastore."""
 
-    def __init__(self, store: Datastore) -> None:
+    @property
+    def epoch(self) -> int:
+        """How many changes it has seen."""
+        ...
+
+    def following(self, entry: int, n: int, epoch: int) -> NDArray[np.int64] | None:
+        """The values of the first of ``n`` entries from ``entry`` on; None where ``epoch`` is past."""
+        ...
+
+
+class Drafter:
+    """Proposes tokens for one text in the making, which ends before its token ``end``."""
+
+    def __init__(self, store: Source, end: int) -> None:
         self._store = store
+        self._end = end
         self._epoch: int | None = None
         self._runs: dict[int, int] = {}
         """By the last entry of each: for how many tokens the text has followed a source."""
@@ -41,15 +58,20 @@ class Drafter:
         self._epoch = epoch
         self._waiting = max(0, self._waiting - 1)
 
-    def propose(self, n: int) -> list[int]:
-        """Up to ``n`` tokens that may come next; none where the text follows no source."""
+    @property
+    def is_of_now(self) -> bool:
+        """Whether the store is the one that the last draft came from."""
+        return self._epoch == self._store.epoch
+
+    def propose(self, length: int) -> list[int]:
+        """Tokens that may follow the ``length`` that there are; none where the text follows no source."""
         if self._waiting or not self._runs or self._epoch is None:
             return []
         entry = min(self._runs, key=lambda entry: (-self._runs[entry], entry))
-        if self._runs[entry] < MIN_RUN:
-            self._size = 0
+        n = min(SIZES[self._size], self._end - length - 1)  # the last token needs no draft, nor one after it
+        if self._runs[entry] < MIN_RUN or n < 1:
             return []
-        found = self._store.following(entry + 1, min(n, SIZES[self._size]), self._epoch)
+        found = self._store.following(entry + 1, n, self._epoch)
         return [] if found is None else [int(token) for token in found]
 
     def judged(self, n_drafted: int, n_kept: int) -> None:

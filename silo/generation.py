@@ -7,21 +7,23 @@ that run, or has them done again: so no token is chosen by, or owed to, an entry
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import numpy as np
 
 from datastore.errors import ReaderFenced
 from datastore.store import Datastore
-from silo.attribution import AttributedSentence, GeneratedToken, attribute_sentences
-from silo.decoder import Decoder, Reading
+from silo.attribution import AttributedSentence, ContextSource, GeneratedToken, attribute_sentences
+from silo.context_passages import GrowingText, PassageFinder, Reader
+from silo.copyguard import CopyGuard
 from silo.drafting import Drafter
 from silo.errors import BadRequest, EncoderMismatch, PromptTooLong
 from silo.gate import Gate
 from silo.lm import LanguageModel
+from silo.passages import PassageEncoder
 from silo.prediction import Prediction, Predictor, Trace
 from silo.sampling import choose, likeliest
 from silo.scored import ScoredText
@@ -30,14 +32,10 @@ from silo.settings import GenerationSettings
 from silo.textstream import TextStream, find_stop, n_held_back
 from silo.tokenizer import tokenize
 
-
-@runtime_checkable
-class Reader(Protocol):
-    """A sequence that is read token by token; ``decoder.Decoder`` is one."""
-
-    def read(self, tokens: Sequence[int]) -> Reading:
-        """Read ``tokens``; what the LM makes of the sequence then."""
-        ...
+_MAX_DRAWS = 64
+"""That the copy guard may forbid before the whole mixture is asked, which says what is left."""
+GATE_NAME = "gate.safetensors"
+"""Of the gate's file, in the folder of the datastore or of the checkpoint."""
 
 
 class Silo:
@@ -47,7 +45,16 @@ class Silo:
         EncoderMismatch: another LM wrote the datastore: its keys and token ids would mean nothing here.
     """
 
-    def __init__(self, lm: LanguageModel, datastore: Datastore | None = None, gate: Gate | None = None) -> None:
+    can_draft = True
+    """Whether its sequences can be read ahead and taken back."""
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        datastore: Datastore | None = None,
+        gate: Gate | None = None,
+        max_verbatim: int | None = None,
+    ) -> None:
         if datastore is not None and datastore.manifest.encoder != lm.fingerprint:
             raise EncoderMismatch(
                 f"this datastore was written by encoder {datastore.manifest.encoder_name!r} "
@@ -59,12 +66,22 @@ class Silo:
             gate.check_encoder(lm.fingerprint)
         self.datastore = datastore
         self.gate = gate
+        self.max_verbatim = max_verbatim
+        """The most tokens in a row of high-risk text that any request may have; None leaves it to the request."""
+        self._passage_encoder: PassageEncoder | None = None
 
     @classmethod
     def open(cls, model: str | Path, datastore: str | Path | None = None, device: str = "cpu") -> "Silo":
-        """Load a checkpoint (a folder or a hub id) and open a datastore. Raises what either raises."""
-        store = None if datastore is None else Datastore.open(datastore)
-        return cls(LanguageModel.load(model, device), store)
+        """Load a checkpoint (a folder or a hub id), open a datastore, and load the gate that lies in either folder.
+
+        Raises what any of them raises.
+        """
+        if datastore is None:
+            return cls(LanguageModel.load(model, device))
+        store = Datastore.open(datastore)
+        paths = [Path(folder) / GATE_NAME for folder in (datastore, model)]
+        gate = next((Gate.load(path) for path in paths if path.is_file()), None)
+        return cls(LanguageModel.load(model, device), store, gate)
 
     def generate(self, prompt: str | Sequence[int], settings: GenerationSettings) -> "Generation":
         """Begin to continue ``prompt``, a text or token ids.
@@ -73,8 +90,7 @@ class Silo:
             PromptTooLong: prompt and ``max_tokens`` do not fit the LM's context.
             BadRequest: a token id is outside the vocabulary.
         """
-        ids = self._ids(prompt, settings)
-        return Generation(self, ids, settings)
+        return Generation(self, self._ids(prompt, settings), settings)
 
     def score(self, prompt: str | Sequence[int], settings: GenerationSettings, n_top: int | None) -> ScoredText:
         """The text of ``prompt``, and unless ``n_top`` is None the log-probability of each of its tokens, and of as
@@ -85,10 +101,31 @@ class Silo:
         self._ids(prompt, settings)
         return score(self.lm, self.datastore, prompt, settings, self.gate, n_top)
 
-    @contextmanager
-    def reading(self) -> Iterator[Reader]:
+    def sequence(self) -> Reader:
         """A new sequence to be read and continued. Whoever serves many requests reads them side by side instead."""
-        yield self.lm.decoder()
+        return self.lm.decoder()
+
+    def reading(self, n_prompt: int, settings: GenerationSettings, drafter: Drafter | None = None) -> GrowingText:
+        """The LM as ``settings`` let it read a prompt of ``n_prompt`` tokens and what follows, ahead of it by drafts.
+
+        Raises:
+            EncoderMismatch, NotInstalled: passages are compared by vectors, and what made them is not here.
+        """
+        retrieval = settings.retrieval
+        if retrieval is None or self.datastore is None:
+            return GrowingText(self.lm, self.sequence, n_prompt, drafter=drafter)
+        if retrieval.scorer != "bm25":
+            if not self.datastore.passage_settings.dimension:
+                raise BadRequest(
+                    f"passage scorer {retrieval.scorer!r} compares vectors, and this datastore keeps none. "
+                    "Ask for bm25, or build it with `silo datastore build --passages`."
+                )
+            if self._passage_encoder is None:
+                self._passage_encoder = PassageEncoder.load_for(self.datastore.passage_settings)
+        room = self.lm.context_length - 1 - n_prompt - settings.max_tokens
+        finder = PassageFinder(self.datastore, self.lm, retrieval, self._passage_encoder)
+        begin = self.sequence if retrieval.n_passages == 1 else self.lm.decoder
+        return GrowingText(self.lm, begin, n_prompt, room, finder, drafter)
 
     def _ids(self, prompt: str | Sequence[int], settings: GenerationSettings) -> list[int]:
         """The tokens of ``prompt``, which must leave room for ``max_tokens``."""
@@ -118,10 +155,15 @@ class Generation:
         self._text = ""
         self._finish_reason: Literal["stop", "length"] | None = None
         self._epoch = None if silo.datastore is None else silo.datastore.epoch
-        self._entries: tuple[int, ...] = ()
+        self._drafter: Drafter | None = None
+        if settings.draft and silo.can_draft and silo.datastore is not None:
+            self._drafter = Drafter(silo.datastore, len(self._prompt) + settings.max_tokens)
         self._predictor = None if silo.datastore is None else Predictor(silo.datastore, settings, silo.gate)
         if self._predictor is not None and self._predictor.is_silent:
             self._predictor = None
+        limits = [limit for limit in (settings.max_verbatim, silo.max_verbatim) if limit is not None]
+        self._guard = CopyGuard(silo.datastore, min(limits)) if silo.datastore is not None and limits else None
+        self._context_sources: list[ContextSource] = []
 
     @property
     def n_prompt_tokens(self) -> int:
@@ -147,6 +189,11 @@ class Generation:
     def datastore_epoch(self) -> int | None:
         """The state of the datastore that answered last; None without one."""
         return self._epoch
+
+    @property
+    def context_sources(self) -> tuple[ContextSource, ...]:
+        """The passages that the LM read before the text, and for which tokens; masses do not account for them."""
+        return tuple(self._context_sources)
 
     def sentences(self) -> tuple[AttributedSentence, ...]:
         """The sentences of the text so far, with their sources."""
@@ -179,19 +226,18 @@ class Generation:
 
     def _raw(self) -> Iterator[GeneratedToken]:
         """Tokens as they are chosen, without regard to stop texts."""
-        if self._settings.max_tokens == 0:
-            self._finish_reason = "length"
-            return
-        with self._silo.reading() as decoder:
-            yield from self._chosen(decoder)
+        with closing(self._silo.reading(len(self._prompt), self._settings, self._drafter)) as reading:
+            yield from self._read_from(reading)
 
-    def _chosen(self, decoder: Reader) -> Iterator[GeneratedToken]:
+    def _read_from(self, reading: GrowingText) -> Iterator[GeneratedToken]:
         lm, settings = self._silo.lm, self._settings
         random = np.random.default_rng(settings.seed % (1 << 64))
         stream = TextStream(lm.tokenizer, self._prompt)
         history = list(self._prompt)
         length = 0
-        for i, step in enumerate(self._steps(decoder, history, random)):
+        for i in range(settings.max_tokens):
+            step = self._step(reading, history, random.random())
+            history.append(step.id)
             if step.id == lm.boundary:
                 self._finish_reason = "stop"
                 tail = stream.flush()
@@ -205,64 +251,110 @@ class Generation:
             length += len(text)
         self._finish_reason = "length"
 
-    def _steps(self, reader: Reader, history: list[int], random: np.random.Generator) -> Iterator[GeneratedToken]:
-        """Up to ``max_tokens`` tokens; ``history`` grows by each.
+    def _step(self, reading: GrowingText, history: Sequence[int], u: float) -> GeneratedToken:
+        """Choose one token and trace it; all of it as of one epoch of the datastore.
 
-        The number that chooses a token is drawn for its place, and what is drafted only says how many are read at
-        once. So the tokens are the same with drafts and without. A sequence that is read beside others has no drafts.
+        The LM reads outside of the step, which opt-outs wait for; what it read of the datastore must be as of the
+        epoch of the step, or it reads again.
         """
-        n, store = self._settings.max_tokens, self._silo.datastore
-        can_draft = self._settings.draft and store is not None and isinstance(reader, Decoder)
-        drafter = Drafter(store) if can_draft and store is not None else None
-        read: Sequence[int] = [self._silo.lm.opening, *history]
-        made = 0
-        while made < n:
-            draft = drafter.propose(n - made - 1) if drafter is not None and made else []
-            contexts, logprobs = _read(reader, read, draft)
-            n_kept = 0
-            for row in range(len(draft) + 1):
-                step = self._step(contexts[row], logprobs[row], history, random.random())
-                history.append(step.id)
-                made += 1
-                if drafter is not None:
-                    drafter.chose(self._entries, self._epoch)
-                is_drafted = row < len(draft) and step.id == draft[row]
-                n_kept += is_drafted
-                yield step
-                if not is_drafted:
-                    break
-            if drafter is not None and draft:
-                drafter.judged(len(draft), n_kept)
-                assert isinstance(reader, Decoder)
-                reader.rewind(reader.length - len(draft) + n_kept)
-            read = history[-1:]
-
-    def _step(self, context: np.ndarray, lm_logprobs: np.ndarray, history: Sequence[int], u: float) -> GeneratedToken:
-        """Choose one token and trace it; all of it as of one epoch of the datastore."""
-        predictor, store = self._predictor, self._silo.datastore
-        if predictor is None or store is None:
-            prediction = Prediction.of_lm(lm_logprobs)
-            token = choose(prediction.logprobs, self._settings.temperature, self._settings.top_p, u)
-            return _token(token, prediction, self._settings.top_logprobs, Trace(1.0))
+        store = self._silo.datastore
         while True:
+            reading.read(history)
+            if store is None or (self._predictor is None and self._guard is None and reading.epoch is None):
+                prediction = Prediction.of_lm(reading.logprobs())
+                token, _ = self._choose(prediction, history, u)
+                return _token(token, prediction, self._settings.top_logprobs, Trace(1.0))
             with suppress(ReaderFenced), store.step():
-                answers = predictor.ask(context[None], [history])
-                (prediction,) = predictor.predict(answers, lm_logprobs[None], [history])
-                token = choose(prediction.logprobs, self._settings.temperature, self._settings.top_p, u)
-                trace = predictor.trace(prediction, token)
-                if trace is not None:
-                    self._epoch, self._entries = answers.epoch, trace.entries
-                    return _token(token, prediction, self._settings.top_logprobs, trace)
+                if reading.epoch in (None, store.epoch):
+                    step = self._branch(reading, history) or self._mix(reading, history, u)
+                    if step is not None:
+                        self._note(reading, len(history) - len(self._prompt))
+                        return step
 
+    def _mix(self, reading: GrowingText, history: Sequence[int], u: float) -> GeneratedToken | None:
+        """A token of the mixture; None where the datastore changed meanwhile."""
+        store, predictor, lm_logprobs = self._silo.datastore, self._predictor, reading.logprobs()
+        assert store is not None
+        if predictor is None:
+            epoch = store.epoch
+            prediction = Prediction.of_lm(lm_logprobs)
+        else:
+            answers = predictor.ask(reading.context[None], [history])
+            epoch = answers.epoch
+            (prediction,) = predictor.predict(answers, lm_logprobs[None], [history])
+        token, prediction = self._choose(prediction, history, u)
+        if predictor is None or prediction.epoch is None:
+            trace = Trace(1.0) if store.epoch == epoch else None
+        else:
+            trace = predictor.trace(prediction, token)
+        if trace is None or reading.epoch not in (None, epoch):
+            return None
+        self._epoch = epoch
+        if self._drafter is not None:
+            self._drafter.chose(trace.entries, epoch)
+        return _token(token, prediction, self._settings.top_logprobs, trace)
 
-def _read(reader: Reader, tokens: Sequence[int], draft: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Contexts and log-probabilities after the last of ``tokens`` and after each token of ``draft``."""
-    if not draft:
-        context, logprobs = reader.read(tokens)
-        return context.float().cpu().numpy()[None], logprobs.cpu().numpy()[None]
-    assert isinstance(reader, Decoder)
-    contexts, rows = reader.read_all([*tokens, *draft])
-    return contexts.float().cpu().numpy()[len(tokens) - 1 :], rows.cpu().numpy()[len(tokens) - 1 :]
+    def _branch(self, reading: GrowingText, history: Sequence[int]) -> GeneratedToken | None:
+        """A token drawn from one part of the mixture; None where that will not do, or the copy guard forbids many."""
+        store, predictor, settings = self._silo.datastore, self._predictor, self._settings
+        if store is None or predictor is None or not (settings.can_branch and predictor.can_branch):
+            return None
+        random = self._random(history, 0)
+        context = reading.context
+        for _ in range(_MAX_DRAWS):
+            drawn = predictor.draw(context, reading.logprobs, history, random)
+            if drawn is None:
+                return None
+            token, trace, epoch = drawn
+            if not self._is_forbidden(history, token):
+                if store.epoch != epoch or reading.epoch not in (None, epoch):
+                    return None
+                self._epoch = epoch
+                if self._drafter is not None:
+                    self._drafter.chose(trace.entries, epoch)
+                return GeneratedToken(
+                    token, "", 0, math.nan, (), trace.parametric_mass, trace.sources, trace.unnamed_mass
+                )
+        return None
+
+    def _choose(self, prediction: Prediction, history: Sequence[int], u: float) -> tuple[int, Prediction]:
+        """The token, and what it was chosen from: where the copy guard leaves nothing of the mixture, the LM.
+
+        A token that is forbidden is taken out, and the choice made again from the rest.
+        """
+        settings = self._settings
+        token = choose(prediction.logprobs, settings.temperature, settings.top_p, u)
+        allowed = prediction.logprobs
+        n_excluded = 0
+        while self._is_forbidden(history, token):
+            n_excluded += 1
+            allowed = allowed.copy() if n_excluded == 1 else allowed
+            allowed[token] = -np.inf
+            if not np.isfinite(allowed).any():
+                excluded = np.isfinite(prediction.logprobs)
+                prediction = Prediction.of_lm(prediction.lm_logprobs)
+                allowed = np.where(excluded, -np.inf, prediction.logprobs)
+            u = self._random(history, n_excluded).random()
+            token = choose(allowed, settings.temperature, settings.top_p, u)
+        return token, prediction
+
+    def _is_forbidden(self, history: Sequence[int], token: int) -> bool:
+        return self._guard is not None and self._guard.forbids([*history[len(self._prompt) :], token])
+
+    def _random(self, history: Sequence[int], attempt: int) -> np.random.Generator:
+        """The numbers of one position, the same however often its step is done again."""
+        return np.random.default_rng([self._settings.seed % (1 << 64), len(history), attempt])
+
+    def _note(self, reading: GrowingText, i: int) -> None:
+        """Keep what the LM read before token ``i`` of the completion."""
+        for passage in reading.passages:
+            source = ContextSource(passage.document, passage.sentences, (i, i + 1))
+            for n, known in enumerate(self._context_sources):
+                if known.tokens[1] == i and (known.document, known.sentences) == (source.document, source.sentences):
+                    self._context_sources[n] = replace(known, tokens=(known.tokens[0], i + 1))
+                    break
+            else:
+                self._context_sources.append(source)
 
 
 def _token(token: int, prediction: Prediction, n_top: int, trace: Trace) -> GeneratedToken:

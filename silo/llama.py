@@ -86,21 +86,22 @@ class LlamaBody:
         return self._embedding.weight.device
 
     def sequence(self, capacity: int) -> "LlamaSequence":
-        """An empty sequence with room for ``capacity`` tokens."""
-        return LlamaSequence(self, self.cache((1,), capacity))
+        """An empty sequence with room for ``capacity`` tokens; memory is taken as it fills."""
+        shape = self._cache_shape(1, capacity)
+        like = self._embedding.weight
+        return LlamaSequence(self, [(like.new_empty(shape), like.new_empty(shape)) for _ in self._layers])
 
     def rows(self, n: int, capacity: int) -> "LlamaRows":
-        """``n`` empty sequences with room for ``capacity`` tokens each."""
-        cache = self.cache((n,), capacity)
-        for tensor in (tensor for pair in cache for tensor in pair):
-            tensor.zero_()  # what a longer row reads here is masked, and nothing times NaN is NaN
-        return LlamaRows(self, cache)
+        """``n`` empty sequences with room for ``capacity`` tokens each.
 
-    def cache(self, rows: tuple[int, ...], capacity: int) -> list[tuple[Tensor, Tensor]]:
-        """Room for the keys and values of each layer, not written yet: memory is taken as it fills."""
-        shape = (*rows, self.n_kv, min(capacity, self.context_length), self.width)
+        Zeros, since shorter rows are masked up to the longest: what is masked counts zero times, but must be a number.
+        """
+        shape = self._cache_shape(n, capacity)
         like = self._embedding.weight
-        return [(like.new_empty(shape), like.new_empty(shape)) for _ in self._layers]
+        return LlamaRows(self, [(like.new_zeros(shape), like.new_zeros(shape)) for _ in self._layers])
+
+    def _cache_shape(self, n_rows: int, capacity: int) -> tuple[int, int, int, int]:
+        return n_rows, self.n_kv, min(capacity, self.context_length), self.width
 
     def run(
         self, tokens: Int[Tensor, " tokens"], positions: Int[Tensor, " tokens"] | slice, attend: Attend

@@ -195,8 +195,8 @@ class SiloForCausalLM(PreTrainedModel, GenerationMixin):
         prefixes = input_ids if prefix_ids is None else prefix_ids
         if self._predictor is not None and prefixes.shape[1] < n_past + input_ids.shape[1]:
             raise ValueError(
-                f"the cache holds {n_past} tokens that input_ids do not, and the datastore is asked what followed "
-                "them. Pass the whole sequences as prefix_ids, or use generate."
+                f"the cache holds {n_past} tokens that input_ids do not, and the datastore is asked about them too. "
+                "Pass the whole sequences as prefix_ids, or use generate."
             )
         out = self.language_model.base_model(
             input_ids=input_ids,

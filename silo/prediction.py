@@ -5,7 +5,7 @@ position or several, so that a pass over several tokens of a draft asks once. Al
 as of one epoch; a token is traced to its sources as of that epoch, or the caller is told to begin again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +14,11 @@ from jaxtyping import Float, Int
 from datastore.records import Continuations, Neighbors
 from datastore.store import Datastore
 from silo.attribution import TokenSource, gather
-from silo.backoff import Level, backoff_candidates, level_masses, levels
+from silo.backoff import Level, backoff_candidates, level_masses, level_shares, levels
 from silo.evidence import evidence
 from silo.gate import Gate
 from silo.mixture import Proposal, candidates, interpolate, neighbor_logprobs, neighbor_masses, token_masses
+from silo.sampling import choose, pick
 from silo.settings import GenerationSettings
 
 MAX_NAMED = 64
@@ -197,6 +198,53 @@ class Predictor:
             return None
         sources = gather((p.document, p.sentence, m) for p, m in zip(places, each.tolist(), strict=True))
         return Trace(parametric, sources, unnamed, tuple(entries.tolist()))
+
+    @property
+    def can_branch(self) -> bool:
+        """Whether the shares are known before anything is asked."""
+        return self._gate is None
+
+    def draw(
+        self,
+        context: Float[np.ndarray, " dimension"],
+        lm_logprobs: Callable[[], Float[np.ndarray, " vocabulary"]],
+        history: Sequence[int],
+        random: np.random.Generator,
+    ) -> tuple[int, Trace, int] | None:
+        """A token drawn from the mixture, the source that it was drawn from, and the epoch. Raises ReaderFenced.
+
+        Who speaks is drawn first, by the shares, and nobody else is asked: a search is made for the neighbors alone,
+        and ``lm_logprobs`` are computed for the LM alone. Who has nothing to say leaves it to the LM, as in the
+        mixture. None where the store has changed.
+        """
+        speaker = random.random()
+        if speaker < self._shares.knn:
+            found = self._store.search(context[None], self._k, self._n_probe)
+            shares = np.exp(neighbor_logprobs(found.squared_distances[0], self._temperature))
+            if shares.any():
+                i = pick(shares, random.random())
+                return self._drawn(int(found.values[0, i]), found.entries[0, i : i + 1], found.epoch)
+        elif speaker < self._shares.knn + self._shares.ngram:
+            answer = self._store.continuations([list(history[-self._lengths[0] :])], self._lengths)
+            following = [answer.following(0, limit) for limit in range(len(self._lengths))]
+            if chain := levels(answer.lengths[0], following, self._min_length):
+                level = chain[pick(level_shares(chain), random.random())]
+                i = pick(level.counts.astype(np.float64), random.random())
+                token, nth = int(level.tokens[i]), int(random.random() * level.counts[i])
+                places = self._store.occurrences([*history[-level.length :], token], nth + 1)
+                if places.epoch != answer.epoch:
+                    return None
+                return self._drawn(token, places.entries[nth : nth + 1] - 1, places.epoch)
+        epoch = self._store.epoch
+        return choose(lm_logprobs(), 1.0, 1.0, random.random()), Trace(1.0), epoch
+
+    def _drawn(self, token: int, entries: Int[np.ndarray, " _"], epoch: int) -> tuple[int, Trace, int] | None:
+        """``token`` with its one source; without an entry, at the end of a document, that has no name."""
+        places = self._store.locate(entries, epoch)
+        if places is None:
+            return None
+        sources = gather((place.document, place.sentence, 1.0) for place in places)
+        return token, Trace(0.0, sources, 0.0 if sources else 1.0, tuple(entries.tolist())), epoch
 
     def _occurrences(
         self, prediction: Prediction, token: int, suffixes: Sequence[tuple[int, int]]

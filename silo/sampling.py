@@ -17,14 +17,19 @@ def choose(logprobs: Float[np.ndarray, " vocabulary"], temperature: float, top_p
     weights = np.exp(scaled)
     weights /= weights.sum()
     if top_p >= 1:
-        cumulative = np.cumsum(weights)
-        return min(int(np.searchsorted(cumulative, u * cumulative[-1], side="right")), int(np.flatnonzero(weights)[-1]))
+        return pick(weights, u)
     order = np.argsort(-weights, kind="stable")
     cumulative = np.cumsum(weights[order])
     n = int(np.searchsorted(cumulative, top_p, side="left")) + 1
     return int(
         order[min(int(np.searchsorted(cumulative[:n], u * cumulative[min(n, len(order)) - 1], side="right")), n - 1)]
     )
+
+
+def pick(weights: Float[np.ndarray, " n"], u: float) -> int:
+    """An index, each with a probability in proportion to its weight; one of weight zero never."""
+    cumulative = np.cumsum(weights)
+    return min(int(np.searchsorted(cumulative, u * cumulative[-1], side="right")), int(np.flatnonzero(weights)[-1]))
 
 
 def likeliest(logprobs: Float[np.ndarray, " vocabulary"], n: int) -> tuple[tuple[int, float], ...]:

@@ -67,6 +67,36 @@ class NgramSettings:
 
 
 @dataclass(frozen=True)
+class RetrievalSettings:
+    """Which passages the LM reads before the text; see ``silo.context_passages``."""
+
+    n_passages: int = 1
+    """Of more than one each gets a run of the LM, and the runs are averaged."""
+    scorer: str = "bm25"
+    """``bm25``, ``dense`` or ``fused``."""
+    query_tokens: int = 32
+    """The last tokens, whose text is the question."""
+    stride: int = 16
+    """Tokens after which passages are fetched anew."""
+    join: str = "newline"
+    """What stands between a passage and the text: ``newline`` or ``boundary``."""
+    ensemble: str = "uniform"
+    """How runs are averaged: ``uniform``, or by the ``score`` of each passage."""
+
+    def __post_init__(self) -> None:
+        _integer("n_passages", self.n_passages, 1, 64)
+        _integer("query_tokens", self.query_tokens, 1, 4096)
+        _integer("stride", self.stride, 1, 1 << 20)
+        for name, known in (
+            ("scorer", ("bm25", "dense", "fused")),
+            ("join", ("newline", "boundary")),
+            ("ensemble", ("uniform", "score")),
+        ):
+            if (value := getattr(self, name)) not in known:
+                raise BadRequest(f"passage {name} must be one of {', '.join(known)}; got {value!r:.80}")
+
+
+@dataclass(frozen=True)
 class Shares:
     """Fixed shares of probability of the datastore's two predictors; the rest is the LM's."""
 
@@ -109,6 +139,14 @@ class GenerationSettings:
     """How many of the likeliest tokens to report with each token."""
     knn: KnnSettings = field(default_factory=KnnSettings)
     ngram: NgramSettings = field(default_factory=NgramSettings)
+    retrieval: RetrievalSettings | None = None
+    """None: the LM reads no passages."""
+    max_verbatim: int | None = 50
+    """Tokens in a row that a completion may share with a stored high-risk document; None: no limit."""
+    logprobs: bool = True
+    """Whether every token comes with its log-probability and all that it is owed to. Without, a sample at temperature
+    1 and top_p 1 draws who speaks first and then the token: the same distribution for less work. Such a token names
+    the one source that it was drawn from, which is drawn with the probability of that source's mass."""
     draft: bool = False
     """Whether text that is being copied from the datastore is read several tokens at a time: the same tokens, faster
     where text repeats, and log-probabilities to float rounding; see ``silo.drafting``."""
@@ -121,12 +159,20 @@ class GenerationSettings:
         _integer("top_logprobs", self.top_logprobs, 0, 20)
         if len(self.stop) > MAX_STOPS or not all(isinstance(s, str) and 0 < len(s) <= 1000 for s in self.stop):
             raise BadRequest(f"stop must be at most {MAX_STOPS} texts of 1 to 1000 characters; got {self.stop!r:.80}")
+        if self.max_verbatim is not None:
+            _integer("max_verbatim", self.max_verbatim, 1, 1 << 20)
         assert self.shares
 
     @property
     def shares(self) -> Shares:
         """The shares that hold where no gate decides."""
         return Shares.of(self.knn.weight, self.ngram.weight)
+
+    @property
+    def can_branch(self) -> bool:
+        """Whether a token may be drawn from one of the mixture's parts, since nothing is asked of the whole."""
+        is_plain = self.temperature == 1 and self.top_p == 1
+        return is_plain and not self.logprobs and self.top_logprobs == 0
 
     @property
     def names_shares(self) -> bool:

@@ -3,6 +3,7 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
@@ -96,10 +97,10 @@ def test_after_the_end_nobody_waits(shared):
 
     def read() -> None:
         try:
-            with shared.reading() as sequence:
-                sequence.read([1, 2])
+            with closing(shared.sequence()) as sequence:
+                sequence.advance_all([1, 2])
                 shared.close()
-                sequence.read([3])
+                sequence.advance_all([3])
         except RuntimeError as error:
             errors.append(error)
 

@@ -146,7 +146,7 @@ def _stream_with(served: Served, monkeypatch, event: Callable[[], None]) -> tupl
     """A stream of two completions, with ``event`` after ``N_BEFORE`` tokens: its annotations by completion, and what
     was generated."""
     may_read = threading.Semaphore(N_BEFORE)
-    read = Decoder.read
+    read = Decoder.advance_all
 
     def wait_and_read(self, tokens):
         assert may_read.acquire(timeout=20)
@@ -154,7 +154,7 @@ def _stream_with(served: Served, monkeypatch, event: Callable[[], None]) -> tupl
 
     annotations = [[], []]
     with monkeypatch.context() as patch:
-        patch.setattr(Decoder, "read", wait_and_read)
+        patch.setattr(Decoder, "advance_all", wait_and_read)
         for n, chunk in enumerate(served.ask(SAMPLED | {"prompt": [PROMPT, PROMPT]}, stream=True), start=1):
             annotations[chunk.choices[0].index] += chunk.choices[0].annotations
             if n == N_BEFORE:

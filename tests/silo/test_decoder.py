@@ -236,6 +236,14 @@ def test_sequences_that_join_and_leave_say_what_each_says_alone(model, is_determ
         torch.testing.assert_close(torch.stack(seen[who]), expected, atol=2e-5, rtol=1e-5)
 
 
+def test_memory_that_was_never_written_is_not_read(llama_model, monkeypatch):
+    empty = torch.Tensor.new_empty
+    monkeypatch.setattr(torch.Tensor, "new_empty", lambda self, shape: empty(self, shape).fill_(torch.nan))
+    for is_deterministic in (False, True):
+        seen = play(BatchDecoder(body_of(llama_model), head_of(llama_model), 3, 40, is_deterministic), SCRIPT)
+        assert all(torch.isfinite(logprobs).all() for each in seen.values() for logprobs in each)
+
+
 def test_where_it_is_deterministic_the_bits_of_a_sequence_do_not_depend_on_the_others(model):
     head = head_of(model)
     seen = play(BatchDecoder(body_of(model), head, 3, 40, deterministic=True), SCRIPT)

@@ -16,7 +16,7 @@ from silo.errors import BadDocument, BadRequest, EncoderMismatch, PromptTooLong
 from silo.fitting import fit
 from silo.generation import Silo
 from silo.lm import LanguageModel
-from silo.settings import GenerationSettings, KnnSettings
+from silo.settings import GenerationSettings, KnnSettings, NgramSettings, RetrievalSettings
 
 PAGES = range(50, 58)
 SAMPLED = GenerationSettings(max_tokens=24, temperature=0.9, top_p=0.95, seed=5, top_logprobs=3)
@@ -204,6 +204,11 @@ def test_a_prompt_that_cannot_be_read_is_refused_before_the_first_token(llama, p
         (lambda: KnnSettings(weight=1.5), "weight must be a number from 0 to 1"),
         (lambda: KnnSettings(k=0), "k must be an integer from 1"),
         (lambda: KnnSettings(temperature=0.0), "knn temperature"),
+        (lambda: GenerationSettings(max_verbatim=0), "max_verbatim must be an integer from 1"),
+        (lambda: RetrievalSettings(n_passages=0), "n_passages must be an integer from 1"),
+        (lambda: RetrievalSettings(stride=0), "stride must be an integer from 1"),
+        (lambda: RetrievalSettings(scorer="tfidf"), "scorer must be one of bm25, dense, fused; got 'tfidf'"),
+        (lambda: RetrievalSettings(join="tab"), "join must be one of newline, boundary"),
     ],
 )
 def test_settings_out_of_range_are_refused(make, message):
@@ -230,3 +235,26 @@ def test_what_is_fitted_does_not_know_the_stored_text(llama, build, pages):
     one, other = build(llama, pages), build(llama, pages[:2])
     assert np.array_equal(one.space.centroids, other.space.centroids)
     assert one.manifest.knn_temperature == other.manifest.knn_temperature
+
+
+def test_without_logprobs_a_sample_names_the_one_source_that_it_was_drawn_from(llama, build, pages):
+    silo = Silo(llama, build(llama, pages))
+    settings = GenerationSettings(max_tokens=30, temperature=1, seed=3, logprobs=False)
+    tokens = list(silo.generate(pages[1].text[:50], settings))
+    assert {len(token.sources) for token in tokens} == {0, 1}
+    for token in tokens:
+        assert np.isnan(token.logprob)
+        assert token.parametric_mass + token.unnamed_mass + sum(source.mass for source in token.sources) == 1
+        for source in token.sources:
+            sentence = silo.datastore.sentence_text(source.document, source.sentence)
+            assert silo.lm.tokenizer.decode([token.id]).strip() in sentence
+
+
+def test_ngrams_alone_continue_a_text_of_the_store_and_name_it(llama, build, pages):
+    silo = Silo(llama, build(llama, pages))
+    settings = GenerationSettings(max_tokens=10, ngram=NgramSettings(weight=1.0))
+    prompt, page = pages[3].text[:100], pages[3]
+    generation = silo.generate(prompt, settings)
+    tokens = list(generation)
+    assert page.text[len(prompt) :].startswith(generation.text)
+    assert all(token.parametric_mass == 0 and token.sources[0].document == page.id for token in tokens)

@@ -1,7 +1,7 @@
 """The ghost test: whatever was removed, everything answers as in a store that never had it, to the bit.
 
-Neighbors, continuations, passages, and what an LM generates with both; and after compaction every file is the same. The
-documents are encoded once; each store is made of the same arrays.
+Neighbors, continuations, passages, and what an LM generates with all of them, the copy guard watching; and after
+compaction every file is the same. The documents are encoded once; each store is made of the same arrays.
 """
 
 import hashlib
@@ -22,14 +22,22 @@ from silo.documents import Document
 from silo.encoding import encode_document
 from silo.fitting import fit
 from silo.generation import Silo
-from silo.settings import GenerationSettings, KnnSettings
+from silo.settings import GenerationSettings, KnnSettings, NgramSettings, RetrievalSettings
 from silo.tokenizer import tokenize
 
 N_SETS, N_PARTS = 200, 4
 N_PAGES = 10
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-SETTINGS = GenerationSettings(max_tokens=4, top_logprobs=3, knn=KnnSettings(k=16, weight=0.7))
+SETTINGS = GenerationSettings(
+    max_tokens=4,
+    top_logprobs=3,
+    knn=KnnSettings(k=16, weight=0.5),
+    ngram=NgramSettings(weight=0.3, min_length=1),
+    retrieval=RetrievalSettings(2, stride=2),
+    max_verbatim=2,
+)
 SAMPLED = GenerationSettings(max_tokens=3, temperature=0.9, seed=4, knn=KnnSettings(k=16, weight=0.5))
+BRANCHED = GenerationSettings(max_tokens=3, temperature=1, seed=5, logprobs=False)
 
 
 class World:
@@ -96,8 +104,11 @@ class World:
             places = (ranked.documents, ranked.numbers.tolist(), ranked.characters.tolist())
             said.append((*places, ranked.scores.tobytes()))
         silo = Silo(self.lm, store)
-        said += [tuple(silo.generate(prompt, SETTINGS)) for prompt in prompts]
+        for prompt in prompts:
+            generation = silo.generate(prompt, SETTINGS)
+            said.append((tuple(generation), generation.context_sources))
         said += [tuple(silo.generate(prompts[0], SAMPLED))]
+        said += [[(t.id, t.sources, t.unnamed_mass) for t in silo.generate(prompts[0], BRANCHED)]]
         return said
 
 

@@ -242,3 +242,66 @@ def test_shares_that_are_named_overrule_the_gate(make_store, documents, historie
 def test_an_empty_store_gives_its_share_to_the_lm(make_store, queries):
     _, (one,) = predictions(make_store(), [[1, 2, 3]], queries)
     assert one.logprobs.tobytes() == lm_logprobs(1)[0].astype(np.float64).tobytes()
+
+
+N_DRAWS = 4000
+
+
+def chi_square(counts: np.ndarray, probabilities: np.ndarray) -> tuple[float, float]:
+    """Pearson's statistic, cells of fewer than five expected taken together, and a bound for it.
+
+    The bound is the mean plus five standard deviations of its distribution.
+    """
+    expected = probabilities / probabilities.sum() * counts.sum()
+    small = expected < 5
+    cells = [(counts[~small], expected[~small]), (counts[small].sum(keepdims=True), expected[small].sum(keepdims=True))]
+    statistic = sum(float((((seen - wanted) ** 2) / np.maximum(wanted, 1e-9)).sum()) for seen, wanted in cells)
+    freedom = float((~small).sum())
+    return statistic, freedom + 5 * np.sqrt(2 * freedom)
+
+
+@pytest.mark.parametrize("share", ["both", "ngram alone", "knn alone"])
+def test_drawing_who_speaks_first_gives_the_distribution_of_the_mixture_and_its_masses(
+    make_store, documents, histories, queries, share
+):
+    knn, ngram = {"both": (0.4, 0.35), "ngram alone": (0.0, 0.6), "knn alone": (0.6, 0.0)}[share]
+    settings = dataclasses.replace(SETTINGS, knn=KnnSettings(20, knn, 3.0), ngram=NgramSettings(ngram, min_length=1))
+    store, row = make_store(documents), 2
+    predictor, found = predictions(store, histories, queries, settings)
+    lm, random = lm_logprobs(len(histories))[row], np.random.default_rng(0)
+    tokens, owed = np.zeros(VOCABULARY), dict.fromkeys(range(VOCABULARY), 0.0)
+    of_lm = 0.0
+    for _ in range(N_DRAWS):
+        token, trace, _ = predictor.draw(queries[row], lambda: lm, histories[row], random)
+        assert trace.parametric_mass + trace.unnamed_mass + sum(source.mass for source in trace.sources) == 1
+        tokens[token] += 1
+        of_lm += trace.parametric_mass
+        owed[token] += sum(source.mass for source in trace.sources if source.document == "doc-3")
+    statistic, bound = chi_square(tokens, np.exp(found[row].logprobs))
+    assert statistic < bound
+    wrong, bound = chi_square(tokens, np.exp(lm.astype(float)))
+    assert wrong > bound, "the control: the LM's distribution is told apart"
+    assert of_lm / N_DRAWS == pytest.approx(1 - knn - ngram, abs=0.04)
+    likeliest = int(np.argmax(found[row].logprobs[:4]))
+    mass = sum(s.mass for s in predictor.trace(found[row], likeliest).sources if s.document == "doc-3")
+    assert owed[likeliest] / tokens[likeliest] == pytest.approx(mass, abs=0.06)
+
+
+def test_only_who_speaks_is_asked(make_store, documents, histories, queries, monkeypatch):
+    store = make_store(documents)
+    predictor = Predictor(store, SETTINGS)
+    asked: list[str] = []
+    for name in ("search", "continuations"):
+        ask = getattr(store, name)
+        monkeypatch.setattr(store, name, lambda *of, name=name, ask=ask: [asked.append(name), ask(*of)][1])
+
+    def logprobs():
+        asked.append("lm")
+        return lm_logprobs(1)[0]
+
+    random = np.random.default_rng(1)
+    for _ in range(60):
+        before = len(asked)
+        predictor.draw(queries[2], logprobs, histories[2], random)
+        assert len(asked) == before + 1
+    assert {*asked} == {"search", "continuations", "lm"}
