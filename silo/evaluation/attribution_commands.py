@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from silo.evaluation.commands import Device, Out
-from silo.evaluation.optout_commands import (
+from silo.evaluation.mixture_options import (
     Gate,
     K,
     KnnWeight,
@@ -19,6 +19,7 @@ from silo.evaluation.optout_commands import (
     Seed,
     Store,
     Work,
+    noting,
     opened,
     quantiles,
     setup,
@@ -70,13 +71,17 @@ def attribution(
     readings = [served.read(document, max_tokens) for document in documents]
     random = np.random.default_rng(seed)
     rows = [tuple(sorted(random.permutation(len(reading.tokens))[:positions].tolist())) for reading in readings]
-    looked = traced(served, store, readings, rows)
-    gone = most_cited(looked, removed)
-    with working_copy(store, work) as copy:
-        fallen = list(falls(served, copy, readings, rows, gone, now=datetime.now(UTC)))
-    results = [_masses(looked), _falls(fallen, gone)]
-    with working_copy(store, work) as copy:
-        results += _generated(served, copy, readings, facts, generated, seed)
+    with noting("attribution") as note:
+        note("masses")
+        looked = traced(served, store, readings, rows)
+        gone = most_cited(looked, removed)
+        note(f"{len(gone)} sources taken out")
+        with working_copy(store, work) as copy:
+            fallen = list(falls(served, copy, readings, rows, gone, now=datetime.now(UTC)))
+        results = [_masses(looked), _falls(fallen, gone)]
+        note(f"{facts} facts planted")
+        with working_copy(store, work) as copy:
+            results += _generated(served, copy, readings, facts, generated, seed)
     _print(results)
     config: dict[str, Any] = {"command": "eval attribution", "texts": text, "positions": positions, "removed": gone}
     config |= {"facts": facts, "generated": generated, "max_tokens": max_tokens}

@@ -7,7 +7,7 @@ The probability of a token is a sum of terms, and the mass of a source is the pa
   mass times the probability. Where an occurrence is not named (``prediction.MAX_NAMED``), by that and at most the
   unnamed mass more.
 - A document that has no part in a token, no neighbor and no occurrence of a suffix that was used, changes nothing of
-  it, to the bit.
+  it, to the bit; unless its leaving brings the store below the size from which on a search looks at every list.
 
 What is **served** afterwards falls by another amount, and is reported, not predicted: neighbors are renormalized over
 those that are left, others move up to the freed places, a suffix that occurs no more gives way to a shorter one, and a

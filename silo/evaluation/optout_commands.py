@@ -6,28 +6,32 @@ Thin: reads arguments, calls the library, prints and writes figures.
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from silo.evaluation.commands import Device, Out
+from silo.evaluation.mixture_options import (
+    Gate,
+    K,
+    KnnWeight,
+    Model,
+    NgramWeight,
+    Seed,
+    Store,
+    Work,
+    noting,
+    opened,
+    quantiles,
+    setup,
+    write,
+)
 
 if TYPE_CHECKING:
     from datastore.store import Datastore
     from silo.documents import Document
     from silo.evaluation.leaving_out import HeldOut
     from silo.evaluation.removal import Probed, Removal
-    from silo.evaluation.served import Served
-
-Model = Annotated[str, typer.Option(help="The LM that wrote the datastore: a checkpoint folder or a hub id.")]
-Store = Annotated[Path, typer.Option(help="A datastore; it is copied and never changed.")]
-Gate = Annotated[Path | None, typer.Option(help="A gate that was fitted with the LM; else shares are fixed.")]
-K = Annotated[int, typer.Option(min=1, help="Neighbors per token; with a gate its own number.")]
-KnnWeight = Annotated[float | None, typer.Option(help="Share of the neighbors; as in `silo generate`.")]
-NgramWeight = Annotated[float | None, typer.Option(help="Share of what followed the same last tokens.")]
-Seed = Annotated[int, typer.Option(help="Of every choice and order.")]
-Work = Annotated[Path | None, typer.Option(help="Where copies are made; else where temporary files go.")]
 
 
 def optout(
@@ -72,14 +76,19 @@ def optout(
     rows: list[dict[str, Any]] = []
     for name, documents in chosen.items():
         options: dict[str, Any] = {"n_held_out": held_out, "n_steps": steps, "max_tokens": max_tokens, "folder": work}
-        found = list(leave_out(served, store, documents, now=now, seed=seed, **options))
+        found = []
+        with noting(f"leaving out {name}") as note:
+            for one in leave_out(served, store, documents, now=now, seed=seed, **options):
+                found.append(one)
+                note(f"{len(found)} held out")
         rows.append({"experiment": "leave out", "series": name, "n_documents": len(documents)} | summary(found, seed))
         rows[-1]["held_out"] = [asdict(one) for one in found]
         _print_left_out(name, rows[-1], found)
     gone = [document for documents in chosen.values() for document in documents[:removed]]
     texts = _kept(store, kept or [], gone, n_kept, seed)
     probing = ProbeSettings(max_tokens, n_generated=generated)
-    removal = remove(served, store, gone, texts, now=now, probing=probing, seed=seed, folder=work)
+    with noting(f"removing {len(gone)} documents") as note:
+        removal = remove(served, store, gone, texts, now=now, probing=probing, seed=seed, folder=work, note=note)
     rows += _removal_rows(removal, seed)
     _print_removal(rows[len(chosen) :])
     used = [store.document(name).facts.digest for documents in chosen.values() for name in documents]
@@ -93,54 +102,6 @@ def optout(
     }
     config |= {"documents": digest_of([*used, *(text.digest for text in texts)])}
     write(out, config | setup(store, served), rows, seed)
-
-
-def opened(
-    model: str,
-    datastore: Path,
-    gate: Path | None,
-    k: int,
-    knn_weight: float | None,
-    ngram_weight: float | None,
-    device: str,
-) -> "tuple[Datastore, Served]":
-    """The store, and the LM as it is mixed with it."""
-    from datastore.store import Datastore
-    from silo.errors import BadRequest
-    from silo.evaluation.served import Served
-    from silo.gate import Gate
-    from silo.lm import LanguageModel
-    from silo.settings import GenerationSettings, KnnSettings, NgramSettings
-
-    store, lm = Datastore.open(datastore), LanguageModel.load(model, device)
-    if store.manifest.encoder != lm.fingerprint:
-        raise BadRequest(f"the store at {datastore} was written by another LM than {lm.name!r}; name the one that did")
-    settings = GenerationSettings(knn=KnnSettings(k=k, weight=knn_weight), ngram=NgramSettings(weight=ngram_weight))
-    return store, Served(lm, settings, None if gate is None else Gate.load(gate))
-
-
-def setup(store: "Datastore", served: "Served") -> dict[str, Any]:
-    """What a recorded run says of LM, store and mixture."""
-    gate = "" if served.gate is None else served.gate.digest
-    shares = asdict(served.settings.shares) if served.gate is None or served.settings.names_shares else {}
-    facts = {"model": served.lm.fingerprint, "datastore": store.id, "epoch": store.epoch, "n_entries": store.n_entries}
-    return facts | {"gate": gate, "shares": shares, "knn": asdict(served.settings.knn)}
-
-
-def write(out: Path | None, config: dict[str, Any], rows: list[dict[str, Any]], seed: int) -> None:
-    """Record a run, where that is asked for."""
-    from silo.evaluation.recording import record, write_record
-
-    if out is not None:
-        write_record(out, record(config, rows, seed=seed, now=datetime.now(UTC)))
-
-
-def quantiles(values: Sequence[float]) -> dict[str, float]:
-    """Median, 90th and 99th percentile and the extremes."""
-    import numpy as np
-
-    names = ("least", "median", "p90", "p99", "most")
-    return dict(zip(names, np.quantile(values, [0, 0.5, 0.9, 0.99, 1]).tolist(), strict=True)) if len(values) else {}
 
 
 def _kept(store: "Datastore", locations: list[str], gone: list[str], n: int, seed: int) -> "list[Document]":

@@ -10,7 +10,7 @@ be what the LM says alone: the documents that stay still speak.
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -124,10 +124,11 @@ def remove(
     probing: ProbeSettings = ProbeSettings(),
     seed: int = 0,
     folder: Path | None = None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> Removal:
     """Take ``documents`` out of copies of ``store``, which is left as it is, and look what becomes of them.
 
-    ``kept`` are texts whose likelihood is measured before and after.
+    ``kept`` are texts whose likelihood is measured before and after. ``note`` is told how far it has come.
     """
     texts = [live_document(store, name) for name in documents]
     readings = {
@@ -137,24 +138,32 @@ def remove(
     }
     others = [served.read(document, probing.max_tokens) for document in kept]
     look = _Probe(served, probing)
+    note("what the LM makes of them")
     alone = look.all(None, readings)
     at_once: dict[tuple[str, str], Probed] = {}
-    sequential, n_live = [], 0
+    sequential: list[float] = []
+    n_live = 0
     with working_copy(store, folder) as copy:
+        note("what the store makes of them")
         before, kept_before = look.all(copy, readings), look.scores(copy, others)
         for name in documents:
+            note(f"{len(sequential) + 1} removed")
             sequential.append(_timed(copy, name, now))
             n_live += copy.live_entries(name)
             at_once |= look.all(copy, {key: reading for key, reading in readings.items() if key[0] == name})
         after, kept_after = look.all(copy, readings), look.scores(copy, others)
-    with working_copy(store, folder) as copy, never_had(store, served.lm, set(documents), folder) as never:
+    with working_copy(store, folder) as copy:
+        note("removed in bulk, and erased")
         bulk = [_timed(copy, name, now) for name in reversed(documents)]
         begun = time.perf_counter_ns()
         compact(copy)
         compaction = (time.perf_counter_ns() - begun) / 1e6
         n_live += sum(copy.live_entries(name) for name in documents)
-        in_bulk, of_never = look.all(copy, readings), look.all(never, readings)
-        are_equal = segment_digests(copy) == segment_digests(never)
+        in_bulk = look.all(copy, readings)
+        note("a store that never had them")
+        with never_had(store, served.lm, set(documents), folder) as never:
+            of_never = look.all(never, readings)
+            are_equal = segment_digests(copy) == segment_digests(never)
     stages = (alone, before, at_once, after, in_bulk, of_never)
     probes = tuple(Probes(*key, *(stage[key] for stage in stages)) for key in readings)
     return Removal(

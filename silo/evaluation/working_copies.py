@@ -53,9 +53,11 @@ def never_had(
     again: its keys are those of ``store`` to the bit where that was built on a machine that rounds as this one does.
 
     Raises:
-        BadRequest: sentences were taken out of a document that stays. Its keys were computed with them in context, so
-            no text gives them.
+        BadRequest: sentences were taken out of a document that stays: its keys were computed with them in context, so
+            no text gives them. Or a document is hidden, and nobody knows yet whether it stays.
     """
+    if any(store.documents("hidden")):
+        raise BadRequest(f"documents of {store.path} are hidden while requests are reviewed; decide on these first")
     with TemporaryDirectory(prefix="silo-never-", dir=folder) as name:
         manifest = store.manifest
         made = create(

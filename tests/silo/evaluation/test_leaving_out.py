@@ -1,13 +1,19 @@
 import numpy as np
 import pytest
 
+from datastore.hiding import hide, release
 from datastore.optout import opt_out
+from datastore.passage_optout import remove_passages
 from silo.documents import Document
 from silo.errors import BadRequest
 from silo.evaluation.leaving_out import leave_out, steps, summary
+from silo.evaluation.mixture_options import opened, setup
 from silo.evaluation.series import SeriesRule, choose, series_in
 from silo.evaluation.served import Served
 from silo.evaluation.working_copies import live_document, never_had, working_copy
+from silo.evidence import Components, feature_names
+from silo.gate import Gate, GateFacts
+from silo.generation import GATE_NAME
 from silo.scoring import score
 from silo.settings import GenerationSettings, KnnSettings
 
@@ -134,3 +140,39 @@ def test_a_store_that_never_had_some_documents_answers_so(llama, store, document
         for name in ("squared_distances", "entries", "values"):
             assert (getattr(never.search(queries, 8), name) == getattr(built.search(queries, 8), name)).all()
         assert [one.facts for one in never.documents()] == [one.facts for one in built.documents()]
+
+
+def test_what_no_text_gives_is_not_built(llama, store, now):
+    with store.catalog.change() as connection:
+        hide(connection, "novel/2")
+    with pytest.raises(BadRequest, match="are hidden"), never_had(store, llama, set()):
+        pass
+    with store.catalog.change() as connection:
+        release(connection, "novel/2")
+    remove_passages(store, "novel/3", [(1, 2)], now=now)
+    with pytest.raises(BadRequest, match="taken out of 'novel/3'"), never_had(store, llama, {"novel/1"}):
+        pass
+    with never_had(store, llama, {"novel/3"}) as never:
+        assert never.n_entries == store.n_entries - store.document("novel/3").n_entries
+    with pytest.raises(BadRequest, match="not live"):
+        live_document(opted_out(store, now), "novel/0")
+
+
+def opted_out(store, now):
+    opt_out(store, "novel/0", now=now)
+    return store
+
+
+def test_the_gate_beside_a_store_is_the_one_it_is_served_with(llama, store, tmp_path):
+    llama.model.save_pretrained(tmp_path / "model")
+    llama.tokenizer.save_pretrained(tmp_path / "model")
+    arguments = (str(tmp_path / "model"), store.path, None, 8, None, None, "cpu")
+    assert opened(*arguments)[1].gate is None
+    components = Components()
+    f, c = len(feature_names(components)), len(components)
+    arrays = (np.zeros(f), np.ones(f), np.zeros((f, 1)), np.zeros(1), np.zeros((1, c)), np.zeros(c))
+    gate = Gate(components, GateFacts(llama.fingerprint, ()), *(np.asarray(a, np.float32) for a in arrays))
+    gate.save(store.path / GATE_NAME)
+    joined, served = opened(*arguments)
+    assert served.gate is not None and setup(joined, served)["gate"] == served.gate.digest
+    assert setup(joined, served)["shares"] == {}
