@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from silo.evaluation.commands import Device, Out
+from silo.evaluation.commands import Cache, Device, Out
 from silo.evaluation.mixture_options import (
     Gate,
     K,
@@ -61,6 +61,7 @@ def optout(
     ngram_weight: NgramWeight = None,
     seed: Seed = 0,
     work: Work = None,
+    cache: Cache = None,
     out: Out = None,
     device: Device = "cpu",
 ) -> None:
@@ -75,10 +76,10 @@ def optout(
     chosen = choose(series_in(store, SeriesRule(field, pattern), at_least), series or (), n_series)
     rows: list[dict[str, Any]] = []
     for name, documents in chosen.items():
-        options: dict[str, Any] = {"n_held_out": held_out, "n_steps": steps, "max_tokens": max_tokens, "folder": work}
+        options: dict[str, Any] = {"n_held_out": held_out, "n_steps": steps, "max_tokens": max_tokens}
         found = []
         with noting(f"leaving out {name}") as note:
-            for one in leave_out(served, store, documents, now=now, seed=seed, **options):
+            for one in leave_out(served, store, documents, now=now, seed=seed, folder=work, cache=cache, **options):
                 found.append(one)
                 note(f"{len(found)} held out")
         rows.append({"experiment": "leave out", "series": name, "n_documents": len(documents)} | summary(found, seed))

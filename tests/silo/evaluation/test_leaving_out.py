@@ -98,6 +98,28 @@ def test_with_none_of_them_it_is_as_if_the_series_had_never_been_there(served, s
     assert one.alone == reading.lm_score
 
 
+def test_an_interrupted_run_goes_on_where_it_was_until_the_store_changes(served, store, now, tmp_path, monkeypatch):
+    series, cache = [f"novel/{i}" for i in range(3)], tmp_path / "cache"
+    options = {"now": now, "n_steps": 1, "max_tokens": 40, "seed": 2, "cache": cache}
+    begun = leave_out(served, store, series, **options)
+    first = next(begun)
+    begun.close()
+    calls = []
+    read = Served.read
+    monkeypatch.setattr(Served, "read", lambda *arguments: calls.append(arguments[1].id) or read(*arguments))
+    found = list(leave_out(served, store, series, **options))
+    assert found[0] == first and calls == [one.document for one in found[1:]]
+    assert list(leave_out(served, store, series, **options)) == found and len(calls) == 2
+    (torn, *_) = cache.rglob("held-out-*.json")
+    torn.write_bytes(torn.read_bytes()[:-9])
+    assert list(leave_out(served, store, series, **options)) == found and len(calls) == 3
+    others = dict(options, max_tokens=30)
+    assert list(leave_out(served, store, series, **others)) != found and len(calls) == 6
+    opt_out(store, "novel/4", now=now)
+    list(leave_out(served, store, series, **options))
+    assert len(calls) == 9 and len(list(cache.glob(f"{store.id}-*"))) == 1
+
+
 def test_steps_go_from_all_to_none():
     assert steps(4, 9) == (4, 3, 2, 1, 0)
     assert steps(100, 4) == (100, 75, 50, 25, 0)

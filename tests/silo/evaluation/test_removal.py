@@ -60,6 +60,19 @@ def test_nothing_is_left_of_a_removed_text_and_while_it_is_stored_every_probe_fi
     assert found.kept_before != found.kept_after
 
 
+def test_a_store_that_is_emptied_says_what_the_lm_says(llama, build, documents, now):
+    served = Served(llama, GenerationSettings(knn=KnnSettings(k=16)))
+    gone = [document.id for document in documents[:2]]
+    found = remove(served, build(llama, documents[:2]), gone, [], now=now, probing=PROBING)
+    for one in found.probes:
+        stages = [one.at_once, one.after, one.in_bulk, one.never]
+        assert [(stage.logprobs == one.lm.logprobs).all() for stage in stages[1:]] == [True] * 3
+        assert [stage.n_reproduced == one.lm.n_reproduced for stage in stages[1:]] == [True] * 3
+        assert (one.at_once.logprobs == one.lm.logprobs).all() == (one.document == gone[1]), "the other is there yet"
+        assert not (one.before.logprobs == one.lm.logprobs).all()
+    assert found.are_files_equal and found.kept_before == ()
+
+
 def test_a_removal_that_takes_nothing_out_is_found_out(llama, build, documents, now, monkeypatch):
     """The control of the controls: were an opt-out to do nothing, each check would say so."""
     from silo.evaluation import removal
