@@ -31,6 +31,9 @@ from silo.passages import PassageEncoder
 from silo.settings import RetrievalSettings
 from silo.tokenizer import tokenize
 
+MAX_WAITING = 8
+"""Tokens that the LM may leave unread."""
+
 
 @dataclass(frozen=True)
 class ContextPassage:
@@ -150,9 +153,19 @@ class GrowingText:
             heads = [self._head(passage) for passage in self.passages] or [[self._lm.opening]]
             runs = zip(self._readers, heads, strict=True)
             self._take([reader.advance_all([*head, *tokens])[-1:] for reader, head in runs], [])
-        elif len(tokens) > self._n_read:
+            self._n_read = len(tokens)
+        self.catch_up(tokens)
+
+    def may_wait(self, tokens: Sequence[int]) -> bool:
+        """Whether the last of ``tokens`` may be read with later ones: they are few, and no passage depends on them."""
+        is_plain = self._finder is None and self._drafter is None
+        return is_plain and self._n_read >= 0 and len(tokens) - self._n_read < MAX_WAITING
+
+    def catch_up(self, tokens: Sequence[int]) -> None:
+        """Read what was left of ``tokens``; fetches no passage."""
+        if len(tokens) > self._n_read:
             self._read_on(tokens)
-        self._n_read = len(tokens)
+            self._n_read = len(tokens)
 
     @property
     def context(self) -> Float[np.ndarray, " dimension"]:

@@ -256,11 +256,13 @@ class Generation:
         """Choose one token and trace it; all of it as of one epoch of the datastore.
 
         The LM reads outside of the step, which opt-outs wait for; what it read of the datastore must be as of the
-        epoch of the step, or it reads again.
+        epoch of the step, or it reads again. Where the token may be drawn without the LM, it reads the last few tokens
+        when it is asked, several of them at once.
         """
         store = self._silo.datastore
         while True:
-            reading.read(history)
+            if not (self._can_branch and reading.may_wait(history)):
+                reading.read(history)
             if store is None or (self._predictor is None and self._guard is None and reading.epoch is None):
                 prediction = Prediction.of_lm(reading.logprobs())
                 token, _ = self._choose(prediction, history, u)
@@ -274,6 +276,7 @@ class Generation:
 
     def _mix(self, reading: GrowingText, history: Sequence[int], u: float) -> GeneratedToken | None:
         """A token of the mixture; None where the datastore changed meanwhile."""
+        reading.catch_up(history)
         store, predictor, lm_logprobs = self._silo.datastore, self._predictor, reading.logprobs()
         assert store is not None
         if predictor is None:
@@ -297,13 +300,17 @@ class Generation:
 
     def _branch(self, reading: GrowingText, history: Sequence[int]) -> GeneratedToken | None:
         """A token drawn from one part of the mixture; None where that will not do, or the copy guard forbids many."""
-        store, predictor, settings = self._silo.datastore, self._predictor, self._settings
-        if store is None or predictor is None or not (settings.can_branch and predictor.can_branch):
+        store, predictor = self._silo.datastore, self._predictor
+        if store is None or predictor is None or not self._can_branch:
             return None
+
+        def read() -> GrowingText:
+            reading.catch_up(history)
+            return reading
+
         random = self._random(history, 0)
-        context = reading.context
         for _ in range(_MAX_DRAWS):
-            drawn = predictor.draw(context, reading.logprobs, history, random)
+            drawn = predictor.draw(lambda: read().context, lambda: read().logprobs(), history, random)
             if drawn is None:
                 return None
             token, trace, epoch = drawn
@@ -317,6 +324,10 @@ class Generation:
                     token, "", 0, math.nan, (), trace.parametric_mass, trace.sources, trace.unnamed_mass
                 )
         return None
+
+    @property
+    def _can_branch(self) -> bool:
+        return self._settings.can_branch and self._predictor is not None and self._predictor.can_branch
 
     def _choose(self, prediction: Prediction, history: Sequence[int], u: float) -> tuple[int, Prediction]:
         """The token, and what it was chosen from: where the copy guard leaves nothing of the mixture, the LM.

@@ -206,20 +206,20 @@ class Predictor:
 
     def draw(
         self,
-        context: Float[np.ndarray, " dimension"],
+        context: Callable[[], Float[np.ndarray, " dimension"]],
         lm_logprobs: Callable[[], Float[np.ndarray, " vocabulary"]],
         history: Sequence[int],
         random: np.random.Generator,
     ) -> tuple[int, Trace, int] | None:
         """A token drawn from the mixture, the source that it was drawn from, and the epoch. Raises ReaderFenced.
 
-        Who speaks is drawn first, by the shares, and nobody else is asked: a search is made for the neighbors alone,
-        and ``lm_logprobs`` are computed for the LM alone. Who has nothing to say leaves it to the LM, as in the
-        mixture. None where the store has changed.
+        Who speaks is drawn first, by the shares, and nobody else is asked: a search is made for the neighbors alone, of
+        the LM's ``context``, and ``lm_logprobs`` are computed for the LM alone. Who has nothing to say leaves it to the
+        LM, as in the mixture. None where the store has changed.
         """
         speaker = random.random()
         if speaker < self._shares.knn:
-            found = self._store.search(context[None], self._k, self._n_probe)
+            found = self._store.search(context()[None], self._k, self._n_probe)
             shares = np.exp(neighbor_logprobs(found.squared_distances[0], self._temperature))
             if shares.any():
                 i = pick(shares, random.random())

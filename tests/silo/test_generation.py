@@ -12,6 +12,8 @@ from datastore.compaction import compact
 from datastore.optout import opt_out
 from silo import prediction
 from silo.attribution import gather
+from silo.context_passages import MAX_WAITING
+from silo.decoder import Decoder
 from silo.errors import BadDocument, BadRequest, EncoderMismatch, PromptTooLong
 from silo.fitting import fit
 from silo.generation import Silo
@@ -248,6 +250,19 @@ def test_without_logprobs_a_sample_names_the_one_source_that_it_was_drawn_from(l
         for source in token.sources:
             sentence = silo.datastore.sentence_text(source.document, source.sentence)
             assert silo.lm.tokenizer.decode([token.id]).strip() in sentence
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_the_lm_reads_no_token_until_it_is_asked_or_many_wait(llama, build, pages, monkeypatch, weight):
+    silo, runs = Silo(llama, build(llama, pages)), []
+    read = Decoder.advance_all
+    monkeypatch.setattr(Decoder, "advance_all", lambda self, tokens: [runs.append(len(tokens)), read(self, tokens)][1])
+    ngram = NgramSettings(weight=weight)
+    settings = GenerationSettings(max_tokens=20, temperature=1, seed=3, logprobs=False, ngram=ngram)
+    n = len(list(silo.generate(pages[1].text[:50], settings)))
+    assert n == 20
+    waited = runs[1:]
+    assert waited == ([1] * 19 if weight == 0 else [MAX_WAITING] * 2)
 
 
 def test_ngrams_alone_continue_a_text_of_the_store_and_name_it(llama, build, pages):

@@ -272,7 +272,7 @@ def test_drawing_who_speaks_first_gives_the_distribution_of_the_mixture_and_its_
     tokens, owed = np.zeros(VOCABULARY), dict.fromkeys(range(VOCABULARY), 0.0)
     of_lm = 0.0
     for _ in range(N_DRAWS):
-        token, trace, _ = predictor.draw(queries[row], lambda: lm, histories[row], random)
+        token, trace, _ = predictor.draw(lambda: queries[row], lambda: lm, histories[row], random)
         assert trace.parametric_mass + trace.unnamed_mass + sum(source.mass for source in trace.sources) == 1
         tokens[token] += 1
         of_lm += trace.parametric_mass
@@ -302,6 +302,6 @@ def test_only_who_speaks_is_asked(make_store, documents, histories, queries, mon
     random = np.random.default_rng(1)
     for _ in range(60):
         before = len(asked)
-        predictor.draw(queries[2], logprobs, histories[2], random)
+        predictor.draw(lambda: queries[2], logprobs, histories[2], random)
         assert len(asked) == before + 1
     assert {*asked} == {"search", "continuations", "lm"}
