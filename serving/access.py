@@ -105,7 +105,7 @@ class Reader:
         passage = self.engine.passage(source)
         if passage is None or self.may_read(source, passage):
             return passage
-        return Passage(passage.document, None)
+        return Passage(passage.document, None, None)
 
     def may_read(self, source: TokenSource, passage: Passage) -> bool:
         """Whether the sentence may be shown, or repeated; it counts as shown then."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from silo.packaged import DEFAULT
+from silo.settings import DEFAULT_MAX_VERBATIM
 
 if TYPE_CHECKING:
     from silo.generation import Silo
@@ -32,6 +33,14 @@ def serve(
         Path | None,
         typer.Option(help="File with the token that opens the reviewer's pages; without it there are none."),
     ] = None,
+    max_verbatim: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Tokens in a row that answers and excerpts may have of high-risk text, whatever a request says; "
+            "0: no limit.",
+        ),
+    ] = DEFAULT_MAX_VERBATIM,
 ) -> None:
     """Answer the OpenAI completions API, with attributions, and take opt-outs.
 
@@ -54,7 +63,7 @@ def serve(
         )
     token = None if reviewer_token_file is None else read_token(reviewer_token_file)
     sys.setswitchinterval(0.0005)  # a thread that has its token waits for the others' Python no longer than that
-    silo, trouble = opened(model, datastore, device)
+    silo, trouble = opened(model, datastore, device, max_verbatim or None)
     engine = Engine.of_silo(silo, store_trouble=trouble)
     access = None if keys is None else Access.of(KeyBook(keys))
     hosts = Network()
@@ -78,19 +87,24 @@ def serve(
         engine.makers.join(10)
 
 
-def opened(model: str, datastore: Path | None, device: str) -> "tuple[Silo, str | None]":
-    """The LM joined with the datastore, or alone where that cannot be trusted, and why it cannot.
+def opened(
+    model: str, datastore: Path | None, device: str, max_verbatim: int | None = None
+) -> "tuple[Silo, str | None]":
+    """The LM joined with the datastore and the gate that lies with either, or alone where the datastore cannot be
+    trusted, and why it cannot.
 
     An LM that did not write the datastore, or a folder that is none, is an error of whoever starts the server.
     """
     from datastore.errors import CorruptDatastore
     from datastore.store import Datastore
-    from silo.generation import Silo
+    from silo.generation import Silo, gate_of
     from silo.lm import LanguageModel
 
     lm = LanguageModel.load(model, device)
+    if datastore is None:
+        return Silo(lm), None
     try:
-        return Silo(lm, None if datastore is None else Datastore.open(datastore)), None
+        return Silo(lm, Datastore.open(datastore), gate_of(model, datastore), max_verbatim), None
     except CorruptDatastore as error:
         logging.getLogger("serving").error("the datastore is off: %s", error)
         return Silo(lm), str(error)

@@ -9,7 +9,7 @@ from typing import Any
 
 from serving.jobs import Ended, Event, Made, Read
 from serving.rendering import PassageOf, SentenceFeed
-from silo.attribution import AttributedSentence, GeneratedToken, attribute_sentences
+from silo.attribution import AttributedSentence, ContextSource, GeneratedToken, attribute_sentences
 from silo.scored import ScoredText
 
 
@@ -25,6 +25,8 @@ class Draft:
         self.finish_reason: str | None = None
         self.n_prompt_tokens = 0
         self.epoch: int | None = None
+        self.context_sources: tuple[ContextSource, ...] = ()
+        """Known at the end."""
 
     def take(self, event: Event) -> None:
         """Grow by what happened."""
@@ -38,6 +40,7 @@ class Draft:
             case Ended():
                 self.finish_reason = event.finish_reason
                 self.n_prompt_tokens = event.n_prompt_tokens
+                self.context_sources = event.context_sources
                 self.epoch = event.epoch
 
     def sentences(self) -> Sequence[AttributedSentence]:

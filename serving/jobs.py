@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from serving.protocols import Prompt
-from silo.attribution import GeneratedToken
+from silo.attribution import ContextSource, GeneratedToken
 from silo.documents import Document
 from silo.scored import ScoredText
 from silo.settings import GenerationSettings
@@ -57,6 +57,8 @@ class Ended:
     finish_reason: str | None
     n_prompt_tokens: int
     epoch: int | None
+    context_sources: tuple[ContextSource, ...] = ()
+    """What the LM read before the text."""
 
 
 Event: TypeAlias = Read | Made | Ended

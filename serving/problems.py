@@ -38,7 +38,7 @@ from serving.errors import (
     UnknownKey,
     UnknownModel,
 )
-from silo.errors import BadDocument, BadRequest, PromptTooLong
+from silo.errors import BadDocument, BadRequest, EncoderMismatch, NotInstalled, PromptTooLong
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -83,6 +83,8 @@ def problem_of(error: Exception) -> Problem:
             return Problem(400, "invalid_request" if error.is_json else "invalid_json", str(error), error.faults)
         case BadRequest():
             return Problem(400, "invalid_request", str(error))
+        case NotInstalled() | EncoderMismatch():
+            return Problem(400, "unsupported", str(error))
         case PromptTooLong():
             return Problem(400, "context_length_exceeded", str(error))
         case UnknownModel():

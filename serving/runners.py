@@ -158,7 +158,8 @@ class Runners:
                     token = next(steps, None)
                 if token is None:
                     reason, n_prompt = generation.finish_reason, generation.n_prompt_tokens
-                    yield Ended(index, reason, n_prompt, generation.datastore_epoch)
+                    read = tuple(generation.context_sources)
+                    yield Ended(index, reason, n_prompt, generation.datastore_epoch, read)
                     return
                 yield Made(index, token, generation.datastore_epoch)
         finally:
