@@ -165,7 +165,7 @@ class _Answer:
             "object": name,
             "system_fingerprint": self._engine.fingerprint,
             "choices": choices,
-            "datastore_version": max(epochs, default=self._engine.epoch),
+            "datastore_version": max(epochs, default=None if self._engine.store_trouble else self._engine.epoch),
         }
 
     def _usage(self) -> dict[str, Any]:

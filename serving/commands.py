@@ -13,6 +13,8 @@ from silo.packaged import DEFAULT
 from silo.settings import DEFAULT_MAX_VERBATIM
 
 if TYPE_CHECKING:
+    from datastore.store import Datastore
+    from serving.engine import Engine
     from silo.generation import Silo
 
 
@@ -41,6 +43,13 @@ def serve(
             "0: no limit.",
         ),
     ] = DEFAULT_MAX_VERBATIM,
+    process: Annotated[
+        bool,
+        typer.Option(
+            "--process/--in-process",
+            help="Whether the LM has a process of its own: a crash of it then costs running answers and nothing else.",
+        ),
+    ] = sys.platform != "win32",
 ) -> None:
     """Answer the OpenAI completions API, with attributions, and take opt-outs.
 
@@ -48,7 +57,6 @@ def serve(
     """
     from serving import create_app
     from serving.access import Access
-    from serving.engine import Engine
     from serving.errors import CannotListen
     from serving.keys import KeyBook
     from serving.portal import Portal
@@ -63,11 +71,11 @@ def serve(
         )
     token = None if reviewer_token_file is None else read_token(reviewer_token_file)
     sys.setswitchinterval(0.0005)  # a thread that has its token waits for the others' Python no longer than that
-    silo, trouble = opened(model, datastore, device, max_verbatim or None)
-    engine = Engine.of_silo(silo, store_trouble=trouble)
+    make = remote_engine if process else local_engine
+    engine, store = make(model, datastore, device, max_verbatim or None)
     access = None if keys is None else Access.of(KeyBook(keys))
     hosts = Network()
-    portal = None if silo.datastore is None else Portal(silo.datastore, hosts, token)
+    portal = None if store is None else Portal(store, hosts, token)
     app = create_app(engine, access=access, hosts=hosts, is_local=keys is None, portal=portal)
     server = listen(app, host, port)
 
@@ -87,6 +95,47 @@ def serve(
         engine.makers.join(10)
 
 
+def local_engine(
+    model: str, datastore: Path | None, device: str, max_verbatim: int | None
+) -> "tuple[Engine, Datastore | None]":
+    """An engine that makes completions in this process, and its datastore."""
+    from serving.engine import Engine
+
+    silo, trouble = opened(model, datastore, device, max_verbatim)
+    return Engine.of_silo(silo, store_trouble=trouble), silo.datastore
+
+
+def remote_engine(
+    model: str, datastore: Path | None, device: str, max_verbatim: int | None
+) -> "tuple[Engine, Datastore | None]":
+    """An engine that has completions made by a process of their own, and the datastore as this process has it."""
+    from datastore.errors import CorruptDatastore
+    from datastore.store import Datastore
+    from serving.engine import Engine
+    from serving.remote import RemoteLM, RemoteMakers, RemoteModel, command_of
+    from serving.worker import Recipe
+    from silo.packaged import location
+    from silo.tokenizer import load_tokenizer
+
+    store, trouble = None, None
+    if datastore is not None:
+        try:
+            store = Datastore.open(datastore)
+        except CorruptDatastore as error:
+            logging.getLogger("serving").error("the datastore is off: %s", error)
+            trouble = str(error)
+    makers = RemoteMakers(command_of(Recipe(model, None if store is None else str(datastore), device, max_verbatim)))
+    try:
+        ready = makers.wait_for_first()
+        lm = RemoteLM(ready.name, ready.context_length, load_tokenizer(location(model)))
+    except BaseException:
+        makers.close()
+        makers.join(1)
+        raise
+    served = RemoteModel(lm, store, ready.gate, max_verbatim)
+    return Engine(served, makers=makers, store_trouble=trouble), store
+
+
 def opened(
     model: str, datastore: Path | None, device: str, max_verbatim: int | None = None
 ) -> "tuple[Silo, str | None]":
@@ -96,18 +145,13 @@ def opened(
     An LM that did not write the datastore, or a folder that is none, is an error of whoever starts the server.
     """
     from datastore.errors import CorruptDatastore
-    from datastore.store import Datastore
-    from silo.generation import Silo, gate_of
-    from silo.lm import LanguageModel
+    from silo.generation import Silo
 
-    lm = LanguageModel.load(model, device)
-    if datastore is None:
-        return Silo(lm), None
     try:
-        return Silo(lm, Datastore.open(datastore), gate_of(model, datastore), max_verbatim), None
+        return Silo.open(model, datastore, device, max_verbatim), None
     except CorruptDatastore as error:
         logging.getLogger("serving").error("the datastore is off: %s", error)
-        return Silo(lm), str(error)
+        return Silo.open(model, device=device), str(error)
 
 
 def welcome(model: str, host: str, port: int) -> str:

@@ -75,9 +75,7 @@ class _Text:
             echoed = echo_logprobs_json(draft.prompt, self.engine.token_text)
             logprobs = {name: echoed[name] + column for name, column in logprobs.items()}
         choice = _choice(index, before + draft.text, logprobs, notes, len(before), draft.finish_reason)
-        if notes is None:
-            return choice
-        return choice | {"datastore_mass": _masses(draft.tokens)} | self._context(draft, len(before))
+        return choice | _shading(notes, draft.tokens) | self._context(draft, len(before))
 
     def growing(self, index: int) -> Callable[[Draft, Event], Iterator[dict[str, Any]]]:
         feed = None
@@ -92,20 +90,22 @@ class _Text:
                 case Read():
                     is_scored = self.asked.logprobs is not None
                     logprobs = echo_logprobs_json(event.scored, self.engine.token_text) if is_scored else None
-                    yield _choice(index, event.scored.text, logprobs, none, 0, None)
+                    yield _choice(index, event.scored.text, logprobs, none, 0, None) | _shading(none, [])
                 case Made():
                     notes = feed.so_far() if feed else None
                     logprobs = self._logprobs(draft, [event.token])
                     choice = _choice(index, event.token.text, logprobs, notes, n_before, None)
-                    yield choice if notes is None else choice | {"datastore_mass": _masses([event.token])}
+                    yield choice | _shading(notes, [event.token])
                 case Ended():
                     notes = feed.rest() if feed else None
                     choice = _choice(index, "", self._logprobs(draft, []), notes, n_before, event.finish_reason)
-                    yield choice if notes is None else choice | self._context(draft, n_before)
+                    yield choice | _shading(notes, []) | self._context(draft, n_before)
 
         return grow
 
     def _context(self, draft: Draft, n_before: int) -> dict[str, Any]:
+        if not self.asked.attributions:
+            return {}
         found = context_json(draft.context_sources, draft.tokens, self.reader.passage)
         return {"context_sources": shifted(found, n_before)}
 
@@ -116,9 +116,9 @@ class _Text:
         return logprobs_json(tokens, self.engine.token_text, self.asked.logprobs, start)
 
 
-def _masses(tokens: Sequence[GeneratedToken]) -> list[float]:
-    """Which share of each token is the datastore's."""
-    return [1 - float(token.parametric_mass) for token in tokens]
+def _shading(notes: list[dict[str, Any]] | None, tokens: Sequence[GeneratedToken]) -> dict[str, list[float]]:
+    """Which share of each token is the datastore's, where attributions are told."""
+    return {} if notes is None else {"datastore_mass": [1 - float(token.parametric_mass) for token in tokens]}
 
 
 def _choice(

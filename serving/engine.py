@@ -27,7 +27,7 @@ from silo.errors import BadRequest
 if TYPE_CHECKING:
     from datastore.store import Datastore
     from silo.generation import Silo
-    from silo.ingestion import Ingested
+    from silo.ingested import Ingested
 
 
 MAX_EXCERPT_CHARACTERS = 300
@@ -93,7 +93,7 @@ class Engine:
                 _ = self._model.datastore.epoch
             except (DatastoreError, OSError) as error:
                 return str(error)
-        return self._store_trouble
+        return self._store_trouble or self._makers.store_trouble
 
     @property
     def epoch(self) -> int | None:

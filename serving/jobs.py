@@ -14,7 +14,7 @@ from silo.scored import ScoredText
 from silo.settings import GenerationSettings
 
 if TYPE_CHECKING:
-    from silo.ingestion import Ingested
+    from silo.ingested import Ingested
 
 
 @dataclass(frozen=True)
@@ -111,4 +111,9 @@ class Makers(Protocol):
     @property
     def trouble(self) -> str | None:
         """Why no completions can be made; None where they can."""
+        ...
+
+    @property
+    def store_trouble(self) -> str | None:
+        """Why they make completions without the datastore that they were given; None where they do not."""
         ...

@@ -2,7 +2,8 @@
 
 The page is a client of the API like any other. Its settings are ``CONTROLS``, each with the path of the request's field
 that it sets; a control whose field the API does not have is not shown, nor the gate where there is none, so a new
-component of the mixture is a line here and nothing else. Examples are openings of documents that are live when the page is made.
+component of the mixture is a line here and nothing else. Examples are openings of documents that are live when the
+page is made.
 """
 
 from collections.abc import Sequence

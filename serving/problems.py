@@ -27,6 +27,7 @@ from datastore.errors import (
 from serving.errors import (
     BadBody,
     Busy,
+    EngineLost,
     Fault,
     Forbidden,
     MissingKey,
@@ -117,6 +118,8 @@ def problem_of(error: Exception) -> Problem:
             return Problem(429, "too_many_requests", str(error), headers={"Retry-After": "1"})
         case Stopping():
             return Problem(503, "stopping", str(error), headers={"Retry-After": "1"})
+        case EngineLost():
+            return Problem(503, "engine_lost", str(error), headers={"Retry-After": "5"})
         case TimedOut():
             return Problem(504, "timed_out", str(error))
         case WriterBusy():

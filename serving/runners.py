@@ -21,7 +21,8 @@ from serving.protocols import Generation, Model
 from silo.documents import Document
 
 if TYPE_CHECKING:
-    from silo.ingestion import Ingested, Ingester
+    from silo.ingested import Ingested
+    from silo.ingestion import Ingester
 
 DEFAULT_SLOTS = 16
 """Completions that are made at once."""
@@ -78,6 +79,11 @@ class Runners:
     def trouble(self) -> str | None:
         """Why no completions can be made; None where they can."""
         return "the server is being stopped" if self._is_closed else None
+
+    @property
+    def store_trouble(self) -> str | None:
+        """Why completions are made without the datastore; None, since there is but one here."""
+        return None
 
     def start(self, jobs: Sequence[Job], has_left: Callable[[], bool] = lambda: False) -> "LocalRun":
         """Check the prompts and begin; close what is returned.

@@ -72,14 +72,21 @@ class Silo:
         self._passage_encoder: PassageEncoder | None = None
 
     @classmethod
-    def open(cls, model: str | Path, datastore: str | Path | None = None, device: str = "cpu") -> "Silo":
+    def open(
+        cls,
+        model: str | Path,
+        datastore: str | Path | None = None,
+        device: str = "cpu",
+        max_verbatim: int | None = None,
+    ) -> "Silo":
         """Load a checkpoint (a folder or a hub id), open a datastore, and load the gate that lies in either folder.
 
         Raises what any of them raises.
         """
         if datastore is None:
             return cls(LanguageModel.load(model, device))
-        return cls(LanguageModel.load(model, device), Datastore.open(datastore), gate_of(model, datastore))
+        store = Datastore.open(datastore)
+        return cls(LanguageModel.load(model, device), store, gate_of(model, datastore), max_verbatim)
 
     def generate(self, prompt: str | Sequence[int], settings: GenerationSettings) -> "Generation":
         """Begin to continue ``prompt``, a text or token ids.

@@ -25,13 +25,16 @@ class Endless:
 
 class Silo:
     lm = types.SimpleNamespace(name="endless", context_length=64)
-    datastore = None
+    datastore = gate = max_verbatim = None
     generate = lambda self, prompt, settings: Endless()
     open = classmethod(lambda cls, *_, **__: cls())
 
 sys.modules["silo.generation"] = types.SimpleNamespace(Silo=Silo)
+from serving.engine import Engine
+
+Engine.of_silo = classmethod(lambda cls, silo, **_: cls(silo))
 from serving.commands import serve
-serve("endless", None, "127.0.0.1", 0, "cpu")
+serve("endless", None, "127.0.0.1", 0, "cpu", process=False)
 """
 
 
