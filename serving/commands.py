@@ -115,7 +115,6 @@ def remote_engine(
     from serving.remote import RemoteLM, RemoteMakers, RemoteModel, command_of
     from serving.worker import Recipe
     from silo.packaged import location
-    from silo.tokenizer import load_tokenizer
 
     store, trouble = None, None
     if datastore is not None:
@@ -126,6 +125,8 @@ def remote_engine(
             trouble = str(error)
     makers = RemoteMakers(command_of(Recipe(model, None if store is None else str(datastore), device, max_verbatim)))
     try:
+        from silo.tokenizer import load_tokenizer  # takes seconds, in which the other process loads the model
+
         ready = makers.wait_for_first()
         lm = RemoteLM(ready.name, ready.context_length, load_tokenizer(location(model)))
     except BaseException:

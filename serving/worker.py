@@ -205,7 +205,8 @@ def main(arguments: Sequence[str]) -> None:
         failed = wire.Failed.of(found)
         if failed.error.endswith("EngineFault"):
             logger.error("the engine cannot be loaded: %s", type(found).__name__, exc_info=found)
-        connection.send_bytes(wire.packed(0, failed))
+        with suppress(OSError):
+            connection.send_bytes(wire.packed(0, failed))
         _end(1)
     else:
         serve(connection, *found)
