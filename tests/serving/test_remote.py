@@ -228,11 +228,10 @@ def test_the_engines_end_costs_the_running_answers_and_nothing_else(remote: Engi
 def test_an_engine_that_ends_again_and_again_is_started_after_longer_and_longer_pauses(folder: Path, caplog):
     makers = RemoteMakers(_command(folder), pauses=(0.0, 0.01, 0.02))
     makers.wait_for_first()
-    for _ in range(4):
+    for n in range(1, 5):
         assert eventually(lambda: makers.trouble is None, 20)
-        process = makers.process_id
-        os.kill(process, signal.SIGKILL)
-        assert eventually(lambda process=process: makers.process_id != process, 20)
+        os.kill(makers.process_id, signal.SIGKILL)
+        assert eventually(lambda n=n: len(caplog.records) == n, 20)
     makers.close()
     makers.join(20)
     assert [record.args[1] for record in caplog.records] == [0.0, 0.01, 0.02, 0.02]
