@@ -1,15 +1,15 @@
 """What the front and the engine's process tell each other, as bytes and back.
 
-A message is one JSON array: a kind, the number of the request that it is about (0 where it is about none), and the
-fields of a dataclass. Nothing is unpickled, so whoever could write to the socket could only say what stands here.
+A message is one line: its kind, the number of the request that it is about (0 where it is about none), and the fields
+of a dataclass as JSON. Nothing is unpickled, so whoever could write to the socket could only say what stands here.
 Floats keep their bits, NaN among them. Knows no sockets and no processes.
 """
 
-import json
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from pydantic import TypeAdapter
+from pydantic_core import to_json
 
 from datastore import errors as datastore_errors
 from serving import errors as serving_errors
@@ -109,17 +109,16 @@ _FAULT = "the engine failed at this request; its log says more"
 
 def packed(number: int, message: Message) -> bytes:
     """``message`` about request ``number``."""
-    kind = type(message).__name__
-    fields = _ADAPTERS[kind].dump_python(message, warnings=False)  # of mappings that are no dict
-    return json.dumps([kind, number, fields], separators=(",", ":"), default=dict).encode()
+    fields = to_json(message, inf_nan_mode="constants", fallback=dict)  # for mappings that are no dict
+    return b"%s %d %s" % (type(message).__name__.encode(), number, fields)
 
 
 def unpacked(line: bytes) -> tuple[int, Any]:
     """The number of the request and the message. Raises ValueError where ``line`` is none."""
-    kind, number, fields = json.loads(line)
+    kind, number, fields = line.split(b" ", 2)
     if kind not in _ADAPTERS:
-        raise ValueError(f"a message must be one of {', '.join(_ADAPTERS)}; got {kind!r:.80}")
-    return int(number), _ADAPTERS[kind].validate_python(fields)
+        raise ValueError(f"a message must be one of {', '.join(one.__name__ for one in _KINDS)}; got {kind!r:.80}")
+    return int(number), _ADAPTERS[kind].validate_json(fields)
 
 
 def _name(kind: type) -> str:
@@ -130,7 +129,7 @@ def _made_of_a_message(kind: object) -> bool:
     return isinstance(kind, type) and issubclass(kind, Exception) and "__init__" not in vars(kind)
 
 
-_ADAPTERS: dict[str, TypeAdapter[Any]] = {kind.__name__: TypeAdapter(kind) for kind in _KINDS}
+_ADAPTERS: dict[bytes, TypeAdapter[Any]] = {kind.__name__.encode(): TypeAdapter(kind) for kind in _KINDS}
 _ERRORS: dict[str, type[Exception]] = {
     _name(kind): kind
     for module in (serving_errors, silo_errors, datastore_errors)

@@ -1,6 +1,5 @@
 """What crosses between the front and the engine arrives as it was sent, to the last bit."""
 
-import json
 import math
 import struct
 
@@ -34,7 +33,7 @@ SETTINGS = GenerationSettings(
     draft=True,
 )
 MESSAGES = [
-    wire.Start((Job("a\ud800\0", SETTINGS, True, 0, True), Job((0, 399), GenerationSettings()))),
+    wire.Start((Job("ä\0", SETTINGS, True, 0, True), Job((0, 399), GenerationSettings()))),
     wire.Taken(32),
     wire.Left(),
     wire.Add((Document("d", "text", metadata={"submitter_key": "00", "n": [1, {"a": None}]}),)),
@@ -89,11 +88,13 @@ def test_a_document_that_was_sent_cannot_name_a_class_to_be_made():
     assert isinstance(wire.Failed("os.system", "true").to_error(), EngineFault)
 
 
-@pytest.mark.parametrize("line", [b"", b"\x80\x04.", b"{}", b'["Popen",0,{}]', b'["Taken",0,{"n":"many"}]', b"[1]"])
+@pytest.mark.parametrize(
+    "line", [b"", b"\x80\x04.", b"{} 0 {}", b"Popen 0 {}", b"Taken x {}", b'Taken 0 {"n":"x"}', b"Taken 0 ["]
+)
 def test_what_is_no_message_is_refused(line):
-    with pytest.raises((ValueError, TypeError)):
+    with pytest.raises(ValueError):
         wire.unpacked(line)
 
 
 def test_a_message_is_text_that_can_be_read():
-    assert json.loads(wire.packed(3, wire.Taken(32))) == ["Taken", 3, {"n": 32}]
+    assert wire.packed(3, wire.Taken(32)) == b'Taken 3 {"n":32}'
