@@ -8,6 +8,7 @@ its processes would load an engine. Waitress reads a request whole before a thre
 thread: a slow client costs a socket. So all that is needed is room for many of them, which it does not give by default.
 """
 
+import logging
 import select
 import sys
 from collections.abc import Callable
@@ -41,6 +42,8 @@ class Server(Protocol):
 
 def listen(app: Callable[..., Any], host: str, port: int) -> Server:
     """A server on ``host``; port 0 takes a free one. Raises CannotListen."""
+    # It warns of requests that wait while its threads are still being started; later none waits for a thread.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     try:
         return waitress.create_server(
             app,
