@@ -47,6 +47,8 @@ class Made:
     token: GeneratedToken
     epoch: int | None
     """The version of the datastore that it was made with; None without one."""
+    context_sources: tuple[ContextSource, ...] = ()
+    """What the LM read before the text so far; told only where that has grown."""
 
 
 @dataclass(frozen=True)

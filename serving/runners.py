@@ -158,6 +158,7 @@ class Runners:
                 scored = self._model.score(job.prompt, job.settings, job.n_echoed_top)
             yield Read(index, scored)
         steps = iter(generation)
+        n_known = 0
         try:
             while is_wanted():
                 with self._turn():
@@ -167,7 +168,9 @@ class Runners:
                     read = tuple(generation.context_sources)
                     yield Ended(index, reason, n_prompt, generation.datastore_epoch, read)
                     return
-                yield Made(index, token, generation.datastore_epoch)
+                read = tuple(generation.context_sources)
+                yield Made(index, token, generation.datastore_epoch, read if len(read) > n_known else ())
+                n_known = len(read)
         finally:
             close = getattr(steps, "close", None)
             if close is not None:

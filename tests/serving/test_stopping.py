@@ -16,7 +16,7 @@ import itertools, sys, time, types
 from silo.attribution import GeneratedToken
 
 class Endless:
-    text, finish_reason, datastore_epoch = "", None, None
+    text, finish_reason, datastore_epoch, context_sources = "", None, None, ()
 
     def __iter__(self):
         for _ in itertools.count():
