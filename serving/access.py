@@ -105,11 +105,16 @@ class Reader:
         passage = self.engine.passage(source)
         if passage is None or self.may_read(source, passage):
             return passage
-        return Passage(passage.document, None)
+        return Passage(passage.document, None, None)
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether it is counted what is read."""
+        return self.access is not None and self.key is not None and not self.key.may(Scope.ADMIN)
 
     def may_read(self, source: TokenSource, passage: Passage) -> bool:
         """Whether the sentence may be shown, or repeated; it counts as shown then."""
-        if self.access is None or self.key is None or self.key.may(Scope.ADMIN):
+        if self.access is None or self.key is None or not self.has_budget:
             return True
         n = passage.document.n_sentences
         return self.access.budget.may_show(self.key, source.document, source.sentence, n, datetime.now(UTC))

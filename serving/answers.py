@@ -9,7 +9,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from flask import Response, jsonify, request
@@ -61,12 +61,20 @@ class Plan:
     n: int
     """Choices for each prompt; the best, where there are more jobs."""
 
+    def watched(self) -> "Plan":
+        """The same, with every source of every token told, as whoever counts what is read out needs it."""
+        jobs = [replace(job, settings=replace(job.settings, logprobs=True)) for job in self.jobs]
+        return replace(self, jobs=jobs)
+
 
 def answered(engine: Engine, asked: Sampled, plan: Plan, shape: Shape) -> Response:
     """The response to the current request."""
     begin(sum(job.settings.max_tokens for job in plan.jobs))
+    reader = Reader.of_request(engine)
+    if reader.has_budget:
+        plan = plan.watched()
     run = engine.start(plan.jobs, _has_left())
-    answer = _Answer(engine, run, asked, plan, shape, Reader.of_request(engine))
+    answer = _Answer(engine, run, asked, plan, shape, reader)
     if asked.stream:
         response = Response(answer.events(), mimetype="text/event-stream", headers={"X-Accel-Buffering": "no"})
         # Not left to the generator: one that was never begun does not run its `finally`.
@@ -129,7 +137,7 @@ class _Answer:
             self._count(event, draft)
             yield event
             if isinstance(event, Made) and self._guards[event.job].forbids_more():
-                end = Ended(event.job, "content_filter", draft.n_prompt_tokens, draft.epoch)
+                end = draft.cut(event.job)
                 draft.take(end)
                 ended.add(event.job)
                 yield end
@@ -165,7 +173,7 @@ class _Answer:
             "object": name,
             "system_fingerprint": self._engine.fingerprint,
             "choices": choices,
-            "datastore_version": max(epochs, default=self._engine.epoch),
+            "datastore_version": max(epochs, default=None if self._engine.store_trouble else self._engine.epoch),
         }
 
     def _usage(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from serving.drafts import Draft
 from serving.engine import Engine
 from serving.jobs import Ended, Event, Job, Made
 from serving.keys import Scope
-from serving.rendering import chat_logprobs_json, shifted
+from serving.rendering import chat_logprobs_json, context_json, shifted
 from serving.schemas import ChatRequest, Message
 
 DEFAULT_TOKENS = 256
@@ -36,6 +36,7 @@ def blueprint(engine: Engine) -> Blueprint:
     def chat() -> Response:
         asked = received(ChatRequest)
         engine.check_model(asked.model)
+        engine.check_components(gate=asked.gate, max_verbatim=asked.max_verbatim)
         return answered(
             engine, asked, plan_of(asked, engine.context_length), _Turn(engine, Reader.of_request(engine), asked)
         )
@@ -79,6 +80,7 @@ class _Turn:
         if self.asked.attributions:
             notes = draft.feed(self.reader.passage).rest()
             message["annotations"] = shifted(notes, len(content) - len(draft.text))
+            message["context_sources"] = self._context(draft)
         logprobs = self._logprobs(draft.tokens)
         return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": draft.finish_reason}
 
@@ -106,12 +108,18 @@ class _Turn:
                     notes = feed.so_far() if feed else []
                 case _:
                     notes = feed.rest() if feed else []
+                    if feed and draft.context_sources:
+                        delta["context_sources"] = self._context(draft)
             if notes:
                 delta["annotations"] = shifted(notes, len(content) - len(draft.text))
             tokens = [event.token] if isinstance(event, Made) else []
             yield chunk(delta, tokens, event.finish_reason if isinstance(event, Ended) else None)
 
         return grow
+
+    def _context(self, draft: Draft) -> list[dict[str, Any]]:
+        found = context_json(draft.context_sources, draft.tokens, self.reader.passage)
+        return shifted(found, len(draft.text.lstrip()) - len(draft.text))
 
     def _logprobs(self, tokens: list[Any]) -> dict[str, Any] | None:
         if not self.asked.logprobs:

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from silo.packaged import DEFAULT
+from silo.settings import DEFAULT_MAX_VERBATIM
 
 if TYPE_CHECKING:
+    from datastore.store import Datastore
+    from serving.engine import Engine
     from silo.generation import Silo
 
 
@@ -32,6 +35,21 @@ def serve(
         Path | None,
         typer.Option(help="File with the token that opens the reviewer's pages; without it there are none."),
     ] = None,
+    max_verbatim: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Tokens in a row that answers and excerpts may have of high-risk text, whatever a request says; "
+            "0: no limit.",
+        ),
+    ] = DEFAULT_MAX_VERBATIM,
+    process: Annotated[
+        bool,
+        typer.Option(
+            "--process/--in-process",
+            help="Whether the LM has a process of its own: a crash of it then costs running answers and nothing else.",
+        ),
+    ] = sys.platform != "win32",
 ) -> None:
     """Answer the OpenAI completions API, with attributions, and take opt-outs.
 
@@ -39,7 +57,6 @@ def serve(
     """
     from serving import create_app
     from serving.access import Access
-    from serving.engine import Engine
     from serving.errors import CannotListen
     from serving.keys import KeyBook
     from serving.portal import Portal
@@ -54,11 +71,11 @@ def serve(
         )
     token = None if reviewer_token_file is None else read_token(reviewer_token_file)
     sys.setswitchinterval(0.0005)  # a thread that has its token waits for the others' Python no longer than that
-    silo, trouble = opened(model, datastore, device)
-    engine = Engine.of_silo(silo, store_trouble=trouble)
+    make = remote_engine if process else local_engine
+    engine, store = make(model, datastore, device, max_verbatim or None)
     access = None if keys is None else Access.of(KeyBook(keys))
     hosts = Network()
-    portal = None if silo.datastore is None else Portal(silo.datastore, hosts, token)
+    portal = None if store is None else Portal(store, hosts, token)
     app = create_app(engine, access=access, hosts=hosts, is_local=keys is None, portal=portal)
     server = listen(app, host, port)
 
@@ -78,8 +95,53 @@ def serve(
         engine.makers.join(10)
 
 
-def opened(model: str, datastore: Path | None, device: str) -> "tuple[Silo, str | None]":
-    """The LM joined with the datastore, or alone where that cannot be trusted, and why it cannot.
+def local_engine(
+    model: str, datastore: Path | None, device: str, max_verbatim: int | None
+) -> "tuple[Engine, Datastore | None]":
+    """An engine that makes completions in this process, and its datastore."""
+    from serving.engine import Engine
+
+    silo, trouble = opened(model, datastore, device, max_verbatim)
+    return Engine.of_silo(silo, store_trouble=trouble), silo.datastore
+
+
+def remote_engine(
+    model: str, datastore: Path | None, device: str, max_verbatim: int | None
+) -> "tuple[Engine, Datastore | None]":
+    """An engine that has completions made by a process of their own, and the datastore as this process has it."""
+    from datastore.errors import CorruptDatastore
+    from datastore.store import Datastore
+    from serving.engine import Engine
+    from serving.remote import RemoteLM, RemoteMakers, RemoteModel, command_of
+    from serving.worker import Recipe
+    from silo.packaged import location
+
+    store, trouble = None, None
+    if datastore is not None:
+        try:
+            store = Datastore.open(datastore)
+        except CorruptDatastore as error:
+            logging.getLogger("serving").error("the datastore is off: %s", error)
+            trouble = str(error)
+    makers = RemoteMakers(command_of(Recipe(model, None if store is None else str(datastore), device, max_verbatim)))
+    try:
+        from silo.tokenizer import load_tokenizer  # takes seconds, in which the other process loads the model
+
+        ready = makers.wait_for_first()
+        lm = RemoteLM(ready.name, ready.context_length, load_tokenizer(location(model)))
+    except BaseException:
+        makers.close()
+        makers.join(1)
+        raise
+    served = RemoteModel(lm, store, ready.gate, max_verbatim)
+    return Engine(served, makers=makers, store_trouble=trouble), store
+
+
+def opened(
+    model: str, datastore: Path | None, device: str, max_verbatim: int | None = None
+) -> "tuple[Silo, str | None]":
+    """The LM joined with the datastore and the gate that lies with either, or alone where the datastore cannot be
+    trusted, and why it cannot.
 
     An LM that did not write the datastore, or a folder that is none, is an error of whoever starts the server.
     """
@@ -87,7 +149,7 @@ def opened(model: str, datastore: Path | None, device: str) -> "tuple[Silo, str 
     from silo.generation import Silo
 
     try:
-        return Silo.open(model, datastore, device), None
+        return Silo.open(model, datastore, device, max_verbatim), None
     except CorruptDatastore as error:
         logging.getLogger("serving").error("the datastore is off: %s", error)
         return Silo.open(model, device=device), str(error)

@@ -17,7 +17,7 @@ from serving.drafts import Draft
 from serving.engine import Engine
 from serving.jobs import Ended, Event, Job, Made, Read
 from serving.keys import Scope
-from serving.rendering import echo_logprobs_json, logprobs_json, shifted
+from serving.rendering import context_json, echo_logprobs_json, logprobs_json, shifted
 from serving.schemas import CompletionRequest
 from silo.attribution import GeneratedToken
 from silo.settings import GenerationSettings
@@ -32,6 +32,7 @@ def blueprint(engine: Engine) -> Blueprint:
     def complete() -> Response:
         asked = received(CompletionRequest)
         engine.check_model(asked.model)
+        engine.check_components(gate=asked.gate, max_verbatim=asked.max_verbatim)
         return answered(engine, asked, plan_of(asked), _Text(engine, Reader.of_request(engine), asked))
 
     return routes
@@ -74,7 +75,7 @@ class _Text:
             echoed = echo_logprobs_json(draft.prompt, self.engine.token_text)
             logprobs = {name: echoed[name] + column for name, column in logprobs.items()}
         choice = _choice(index, before + draft.text, logprobs, notes, len(before), draft.finish_reason)
-        return choice | _shading(notes, draft.tokens)
+        return choice | _shading(notes, draft.tokens) | self._context(draft, len(before))
 
     def growing(self, index: int) -> Callable[[Draft, Event], Iterator[dict[str, Any]]]:
         feed = None
@@ -98,9 +99,15 @@ class _Text:
                 case Ended():
                     notes = feed.rest() if feed else None
                     choice = _choice(index, "", self._logprobs(draft, []), notes, n_before, event.finish_reason)
-                    yield choice | _shading(notes, [])
+                    yield choice | _shading(notes, []) | self._context(draft, n_before)
 
         return grow
+
+    def _context(self, draft: Draft, n_before: int) -> dict[str, Any]:
+        if not self.asked.attributions:
+            return {}
+        found = context_json(draft.context_sources, draft.tokens, self.reader.passage)
+        return {"context_sources": shifted(found, n_before)}
 
     def _logprobs(self, draft: Draft, tokens: list[Any]) -> dict[str, Any] | None:
         if self.asked.logprobs is None:

@@ -5,11 +5,12 @@ Knows nothing of HTTP or of the shape of an answer: that is the endpoint's.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from serving.jobs import Ended, Event, Made, Read
 from serving.rendering import PassageOf, SentenceFeed
-from silo.attribution import AttributedSentence, GeneratedToken, attribute_sentences
+from silo.attribution import AttributedSentence, ContextSource, GeneratedToken, attribute_sentences
 from silo.scored import ScoredText
 
 
@@ -25,6 +26,8 @@ class Draft:
         self.finish_reason: str | None = None
         self.n_prompt_tokens = 0
         self.epoch: int | None = None
+        self.context_sources: tuple[ContextSource, ...] = ()
+        """So far; until the end, those that were there last go on."""
 
     def take(self, event: Event) -> None:
         """Grow by what happened."""
@@ -35,10 +38,21 @@ class Draft:
                 self.tokens.append(event.token)
                 self.text += event.token.text
                 self.epoch = event.epoch
+                self.context_sources = event.context_sources or self.context_sources
             case Ended():
                 self.finish_reason = event.finish_reason
                 self.n_prompt_tokens = event.n_prompt_tokens
+                self.context_sources = event.context_sources
                 self.epoch = event.epoch
+
+    def cut(self, job: int) -> Ended:
+        """The end of a completion that may not go on."""
+        last = max((source.tokens[1] for source in self.context_sources), default=0)
+        read = tuple(
+            replace(source, tokens=(source.tokens[0], len(self.tokens))) if source.tokens[1] == last else source
+            for source in self.context_sources
+        )
+        return Ended(job, "content_filter", self.n_prompt_tokens, self.epoch, read)
 
     def sentences(self) -> Sequence[AttributedSentence]:
         """The sentences so far with their sources."""

@@ -17,16 +17,21 @@ from datastore.errors import DatastoreError, UnknownDocument
 from datastore.records import StoredDocument
 from serving.errors import NoDatastore, UnknownModel
 from serving.jobs import Job, Makers, Run
-from serving.protocols import Model, Receipt, Store
+from serving.protocols import Model, Receipt, Served, Store
 from serving.runners import DEFAULT_SLOTS, Runners
 from silo import __version__
 from silo.attribution import TokenSource
 from silo.documents import Document
+from silo.errors import BadRequest
 
 if TYPE_CHECKING:
     from datastore.store import Datastore
     from silo.generation import Silo
-    from silo.ingestion import Ingested
+    from silo.ingested import Ingested
+
+
+MAX_EXCERPT_CHARACTERS = 300
+"""Of a source sentence: enough to recognize it by."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class Passage:
     document: StoredDocument
     text: str | None
     """None where it is not for whoever asks."""
+    excerpt: str | None
+    """What of the text may be shown; None where nothing."""
 
 
 def _opt_out(store: Any, document: str, now: datetime) -> Receipt:
@@ -49,19 +56,22 @@ class Engine:
 
     def __init__(
         self,
-        model: Model,
+        model: Served,
         *,
         makers: Makers | None = None,
         opt_out: Callable[[Any, str, datetime], Receipt] = _opt_out,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         store_trouble: str | None = None,
     ) -> None:
-        """``store_trouble`` says why there is no datastore, where there ought to be one."""
+        """``makers`` make completions; without them ``model``, which must be able to, does so in this process.
+
+        ``store_trouble`` says why there is no datastore, where there ought to be one.
+        """
         self._store_trouble = store_trouble
         self._model = model
         self._opt_out = opt_out
         self._opt_outs = threading.Lock()
-        self._makers = Runners(model) if makers is None else makers
+        self._makers = Runners(cast(Model, model)) if makers is None else makers
         self.now = clock
         self.started = clock()
 
@@ -83,7 +93,7 @@ class Engine:
                 _ = self._model.datastore.epoch
             except (DatastoreError, OSError) as error:
                 return str(error)
-        return self._store_trouble
+        return self._store_trouble or self._makers.store_trouble
 
     @property
     def epoch(self) -> int | None:
@@ -101,6 +111,19 @@ class Engine:
         """Raise UnknownModel unless ``name`` is the model that is served; None asks for whichever is."""
         if name is not None and name != self.model_name:
             raise UnknownModel(f"model must be {self.model_name!r}, the one that is served here; got {name!r:.80}")
+
+    @property
+    def has_gate(self) -> bool:
+        """Whether a gate can decide the shares of each token."""
+        return self._model.gate is not None
+
+    def check_components(self, *, gate: bool | None, max_verbatim: int | None) -> None:
+        """Raise BadRequest where a request asks for a gate that is not there, or for more than the server's limit."""
+        if gate and not self.has_gate:
+            raise BadRequest("gate must be false or left out: this server has no gate")
+        limit = self._model.max_verbatim
+        if limit is not None and max_verbatim is not None and max_verbatim > limit:
+            raise BadRequest(f"max_verbatim must be at most {limit}, which is this server's limit; got {max_verbatim}")
 
     def token_text(self, token: int) -> str:
         """The text of one token by itself; U+FFFD where it is part of a character."""
@@ -164,7 +187,9 @@ class Engine:
             document = store.document(source.document)
         except UnknownDocument:
             return None
-        return Passage(document, text) if document.state == "live" else None
+        if document.state != "live":
+            return None
+        return Passage(document, text, self._excerpt(text.strip()[:MAX_EXCERPT_CHARACTERS], document.facts.risk))
 
     def opt_out(self, document: str) -> tuple[Receipt, bool]:
         """Take a document out; the receipt, and whether it was this request that removed it.
@@ -175,6 +200,14 @@ class Engine:
         with self._opt_outs:
             was_live = store.document(document).state == "live"
             return self._opt_out(store, document, self.now()), was_live
+
+    def _excerpt(self, text: str, risk: str) -> str:
+        limit = self._model.max_verbatim
+        if limit is None:
+            return text
+        from silo.copyguard import excerpt
+
+        return excerpt(text, cast(Any, self._model.lm.tokenizer), limit, risk)
 
     def _store(self) -> Store:
         if self._model.datastore is None:

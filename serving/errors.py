@@ -6,6 +6,8 @@
     ├── NoDatastore            a request is about documents, and the server has no datastore
     ├── Busy                   as many requests are being answered as the server takes
     ├── Stopping               the server is being stopped
+    ├── EngineLost             the process that makes completions ended in the middle, or is not there again yet
+    ├── EngineFault            the process that makes completions met an error that is not meant for people
     ├── TimedOut               an answer took longer than the server lets it take
     ├── MissingKey             a request without an API key, where one is needed
     ├── UnknownKey             an API key that is not known, or was revoked
@@ -60,6 +62,14 @@ class Busy(ServingError):
 
 class Stopping(ServingError):
     """The server is being stopped."""
+
+
+class EngineLost(ServingError):
+    """The process that makes completions ended in the middle, or is not there again yet."""
+
+
+class EngineFault(ServingError):
+    """The process that makes completions met an error that is not meant for people."""
 
 
 class TimedOut(ServingError):

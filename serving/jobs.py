@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from serving.protocols import Prompt
-from silo.attribution import GeneratedToken
+from silo.attribution import ContextSource, GeneratedToken
 from silo.documents import Document
 from silo.scored import ScoredText
 from silo.settings import GenerationSettings
 
 if TYPE_CHECKING:
-    from silo.ingestion import Ingested
+    from silo.ingested import Ingested
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class Made:
     token: GeneratedToken
     epoch: int | None
     """The version of the datastore that it was made with; None without one."""
+    context_sources: tuple[ContextSource, ...] = ()
+    """What the LM read before the text so far; told only where that has grown."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Ended:
     finish_reason: str | None
     n_prompt_tokens: int
     epoch: int | None
+    context_sources: tuple[ContextSource, ...] = ()
+    """What the LM read before the text."""
 
 
 Event: TypeAlias = Read | Made | Ended
@@ -109,4 +113,9 @@ class Makers(Protocol):
     @property
     def trouble(self) -> str | None:
         """Why no completions can be made; None where they can."""
+        ...
+
+    @property
+    def store_trouble(self) -> str | None:
+        """Why they make completions without the datastore that they were given; None where they do not."""
         ...

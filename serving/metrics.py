@@ -72,6 +72,8 @@ class _State(Collector):
         yield GaugeMetricFamily(
             "silo_requests", "Requests for completions that are answered or wait.", makers.n_requests
         )
+        is_ready = makers.trouble is None
+        yield GaugeMetricFamily("silo_engine_ready", "Whether completions can be made.", int(is_ready))
         yield GaugeMetricFamily("silo_completions_waiting", "Completions that wait to be begun.", makers.n_waiting)
         with suppress(NoDatastore, AttributeError, OSError):
             yield GaugeMetricFamily("silo_datastore_epoch", "Version of the datastore.", self._engine.epoch or 0)

@@ -1,8 +1,9 @@
 """``/playground``: one page on which a prompt is continued, each token shaded by what the datastore gave to it.
 
 The page is a client of the API like any other. Its settings are ``CONTROLS``, each with the path of the request's field
-that it sets; a control whose field the API does not have is not shown, so a new component of the mixture is a line
-here and nothing else. Examples are openings of documents that are live when the page is made.
+that it sets; a control whose field the API does not have is not shown, nor the gate where there is none, so a new
+component of the mixture is a line here and nothing else. Examples are openings of documents that are live when the
+page is made.
 """
 
 from collections.abc import Sequence
@@ -18,10 +19,12 @@ from datastore.errors import UnknownDocument
 from datastore.store import Datastore
 from serving.engine import Engine
 from serving.pages import page, page_blueprint
-from serving.schemas import CompletionRequest, KnnOptions
+from serving.schemas import MAX_PASSAGES, CompletionRequest, KnnOptions
+from silo.settings import Shares
 
 N_EXAMPLES = 4
 N_EXAMPLE_WORDS = 12
+_SHARES = Shares.of(None, None)
 
 Kind = Literal["share", "number", "switch", "choice"]
 
@@ -42,6 +45,10 @@ class Control:
     options: Sequence[str] = ()
     is_component: bool = False
     """Whether it turns a part of the mixture on and off; ``off`` is then what the field is when it is off."""
+    is_on: bool = True
+    """Whether that part is on at first."""
+    decides: Sequence[str] = ()
+    """Paths of the fields that are left out of the request while it is on."""
     off: float | int | str | bool | None = None
     is_fine: bool = False
     """Whether few will touch it."""
@@ -59,7 +66,7 @@ CONTROLS = (
         "Nearest contexts",
         "Share of each token's probability that is given to entries with a similar context (kNN-LM)",
         "share",
-        KnnOptions().weight,
+        _SHARES.knn,
         0,
         1,
         0.05,
@@ -71,7 +78,7 @@ CONTROLS = (
         "Longest match",
         "Share given to what followed the longest run of words that occurs in the datastore (∞-gram)",
         "share",
-        0.2,
+        _SHARES.ngram,
         0,
         1,
         0.05,
@@ -79,25 +86,27 @@ CONTROLS = (
         off=0.0,
     ),
     Control(
-        "retrieval.k",
+        "retrieval.n_passages",
         "Retrieved passages",
-        "Passages put before the prompt",
+        "Passages that the LM reads before the text; of more than one each gets a run of its own",
         "number",
-        2,
         1,
-        8,
+        1,
+        MAX_PASSAGES,
         1,
         is_component=True,
         off=0,
+        is_on=False,
     ),
     Control(
         "gate",
         "Gate",
-        "Let a small network set the shares for each token",
+        "A small network sets the shares for each token",
         "switch",
         True,
         is_component=True,
         off=False,
+        decides=("knn.weight", "ngram.weight"),
     ),
     Control(
         "knn.k",
@@ -144,11 +153,15 @@ def blueprint(engine: Engine, store: Datastore | None) -> Blueprint:
             "playground.html",
             model=engine.model_name,
             has_datastore=engine.epoch is not None,
-            controls=[control for control in CONTROLS if has_field(CompletionRequest, control.path)],
+            controls=[control for control in CONTROLS if _is_shown(control, engine)],
             examples=[] if store is None else examples(store),
         )
 
     return routes
+
+
+def _is_shown(control: Control, engine: Engine) -> bool:
+    return has_field(CompletionRequest, control.path) and (control.path != "gate" or engine.has_gate)
 
 
 def has_field(schema: type[BaseModel], path: str) -> bool:

@@ -27,6 +27,7 @@ from datastore.errors import (
 from serving.errors import (
     BadBody,
     Busy,
+    EngineLost,
     Fault,
     Forbidden,
     MissingKey,
@@ -38,7 +39,7 @@ from serving.errors import (
     UnknownKey,
     UnknownModel,
 )
-from silo.errors import BadDocument, BadRequest, PromptTooLong
+from silo.errors import BadDocument, BadRequest, EncoderMismatch, NotInstalled, PromptTooLong
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -83,6 +84,8 @@ def problem_of(error: Exception) -> Problem:
             return Problem(400, "invalid_request" if error.is_json else "invalid_json", str(error), error.faults)
         case BadRequest():
             return Problem(400, "invalid_request", str(error))
+        case NotInstalled() | EncoderMismatch():
+            return Problem(400, "unsupported", str(error))
         case PromptTooLong():
             return Problem(400, "context_length_exceeded", str(error))
         case UnknownModel():
@@ -115,6 +118,8 @@ def problem_of(error: Exception) -> Problem:
             return Problem(429, "too_many_requests", str(error), headers={"Retry-After": "1"})
         case Stopping():
             return Problem(503, "stopping", str(error), headers={"Retry-After": "1"})
+        case EngineLost():
+            return Problem(503, "engine_lost", str(error), headers={"Retry-After": "5"})
         case TimedOut():
             return Problem(504, "timed_out", str(error))
         case WriterBusy():

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from datastore.records import StoredDocument
-from silo.attribution import AttributedSentence, GeneratedToken
+from silo.attribution import AttributedSentence, ContextSource, GeneratedToken
 from silo.scored import ScoredText
 from silo.settings import GenerationSettings
 
@@ -94,13 +94,18 @@ class Generation(Protocol):
         """The version of the datastore that answered last; None without one."""
         ...
 
+    @property
+    def context_sources(self) -> Sequence[ContextSource]:
+        """What the LM read before the text so far."""
+        ...
+
     def sentences(self) -> Sequence[AttributedSentence]:
         """The sentences so far with their sources."""
         ...
 
 
-class Model(Protocol):
-    """The LM joined with a datastore."""
+class Served(Protocol):
+    """What is told of a model and its datastore, whoever makes the completions."""
 
     @property
     def lm(self) -> LanguageModel:
@@ -111,6 +116,20 @@ class Model(Protocol):
     def datastore(self) -> Store | None:
         """The other half, where there is one."""
         ...
+
+    @property
+    def gate(self) -> object | None:
+        """What decides the shares of each token, where there is one."""
+        ...
+
+    @property
+    def max_verbatim(self) -> int | None:
+        """Tokens in a row that may be shared with high-risk text; None: as a request says."""
+        ...
+
+
+class Model(Served, Protocol):
+    """The LM joined with a datastore."""
 
     def generate(self, prompt: str | Sequence[int], settings: GenerationSettings) -> Generation:
         """Begin a completion. Raises PromptTooLong and BadRequest before the first token."""

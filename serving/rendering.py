@@ -11,12 +11,9 @@ from difflib import SequenceMatcher
 from typing import Any, Protocol
 
 from serving.engine import Passage
-from silo.attribution import AttributedSentence, GeneratedToken, TokenSource
+from silo.attribution import AttributedSentence, ContextSource, GeneratedToken, TokenSource
 from silo.scored import ScoredText, ScoredToken
 from silo.sentences import sentence_spans
-
-MAX_SOURCE_CHARACTERS = 300
-"""Of a source sentence: enough to recognize it by."""
 
 MAX_SHOWN_SOURCES = 16
 """Of a generated sentence. It may have hundreds, and each that is shown is looked up."""
@@ -140,7 +137,9 @@ class SentenceFeed:
 def annotation_json(
     sentence: AttributedSentence, text: str, epoch: int | None, passage_of: PassageOf
 ) -> dict[str, Any]:
-    """A generated sentence, which reads ``text``, with its sources; their masses and the parametric one sum to one.
+    """A generated sentence, which reads ``text``, with its sources.
+
+    Their masses, the parametric one and ``unnamed_mass`` sum to one.
 
     The fields of the largest source stand on the annotation itself too, where clients look that know the
     ``url_citation`` of the OpenAI API.
@@ -160,8 +159,40 @@ def annotation_json(
         "end_index": sentence.end,
         **{name: sources[0].get(name) if sources else None for name in OF_LARGEST},
         "parametric_mass": sentence.parametric_mass,
+        "unnamed_mass": sentence.unnamed_mass,
         "datastore_version": epoch,
         "sources": sources,
+    }
+
+
+def context_json(
+    sources: Iterable[ContextSource], tokens: Sequence[GeneratedToken], passage_of: PassageOf
+) -> list[dict[str, Any]]:
+    """What the LM read before the text, and for which of its ``tokens``; no mass, since no sum has it.
+
+    ``text`` is how it begins. One that has left the datastore shows nothing but the id that it was known by.
+    """
+    return [_context_json(source, tokens, passage_of) for source in sources]
+
+
+def _context_json(source: ContextSource, tokens: Sequence[GeneratedToken], passage_of: PassageOf) -> dict[str, Any]:
+    first, last = source.tokens[0], min(source.tokens[1], len(tokens)) - 1
+    start = tokens[first].start if first <= last else 0
+    end = tokens[last].start + len(tokens[last].text) if first <= last else 0
+    same = {"document_id": source.document, "start_index": start, "end_index": end}
+    passage = passage_of(TokenSource(source.document, source.sentences[0], 0.0))
+    if passage is None:
+        return same | {"removed": True}
+    facts = passage.document.facts
+    return same | {
+        "title": facts.title,
+        "url": facts.url,
+        "license": facts.license,
+        "owner": facts.owner,
+        "source": facts.source,
+        "sentences": list(source.sentences),
+        "text": passage.excerpt,
+        "removed": False,
     }
 
 
@@ -195,7 +226,7 @@ def _source_json(source: TokenSource, text: str, passage: Passage | None) -> dic
         "owner": facts.owner,
         "source": facts.source,
         "sentence": source.sentence,
-        "text": None if passage.text is None else passage.text.strip()[:MAX_SOURCE_CHARACTERS],
+        "text": passage.excerpt,
         "verbatim": None if passage.text is None else verbatim(text, passage.text),
         "mass": source.mass,
         "removed": False,

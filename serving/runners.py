@@ -21,7 +21,8 @@ from serving.protocols import Generation, Model
 from silo.documents import Document
 
 if TYPE_CHECKING:
-    from silo.ingestion import Ingested, Ingester
+    from silo.ingested import Ingested
+    from silo.ingestion import Ingester
 
 DEFAULT_SLOTS = 16
 """Completions that are made at once."""
@@ -78,6 +79,11 @@ class Runners:
     def trouble(self) -> str | None:
         """Why no completions can be made; None where they can."""
         return "the server is being stopped" if self._is_closed else None
+
+    @property
+    def store_trouble(self) -> str | None:
+        """Why completions are made without the datastore; None, since there is but one here."""
+        return None
 
     def start(self, jobs: Sequence[Job], has_left: Callable[[], bool] = lambda: False) -> "LocalRun":
         """Check the prompts and begin; close what is returned.
@@ -152,15 +158,19 @@ class Runners:
                 scored = self._model.score(job.prompt, job.settings, job.n_echoed_top)
             yield Read(index, scored)
         steps = iter(generation)
+        n_known = 0
         try:
             while is_wanted():
                 with self._turn():
                     token = next(steps, None)
                 if token is None:
                     reason, n_prompt = generation.finish_reason, generation.n_prompt_tokens
-                    yield Ended(index, reason, n_prompt, generation.datastore_epoch)
+                    read = tuple(generation.context_sources)
+                    yield Ended(index, reason, n_prompt, generation.datastore_epoch, read)
                     return
-                yield Made(index, token, generation.datastore_epoch)
+                read = tuple(generation.context_sources)
+                yield Made(index, token, generation.datastore_epoch, read if len(read) > n_known else ())
+                n_known = len(read)
         finally:
             close = getattr(steps, "close", None)
             if close is not None:

@@ -7,13 +7,23 @@ Fields that the OpenAI API has and this endpoint does not serve are listed with 
 means "not used", because clients send it; any other value is refused with the reason.
 """
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
 
 from serving.protocols import Prompt
 from silo.documents import MAX_ID_CHARACTERS
-from silo.settings import MAX_NEIGHBORS, MAX_STOPS, GenerationSettings, KnnSettings
+from silo.settings import (
+    MAX_LENGTHS,
+    MAX_NEIGHBORS,
+    MAX_STOPS,
+    MAX_SUFFIX,
+    GenerationSettings,
+    KnnSettings,
+    NgramSettings,
+    RetrievalSettings,
+)
 
 MAX_PROMPTS = 64
 MAX_PROMPT_CHARACTERS = 1 << 18
@@ -24,6 +34,8 @@ MAX_N = 16
 """Completions for one prompt."""
 MAX_COMPLETIONS = 128
 """For all prompts of a request together."""
+MAX_PASSAGES = 8
+"""That are read before a text; each costs a run of the LM."""
 MAX_MESSAGES = 256
 MAX_DOCUMENTS = 64
 """Added by one request."""
@@ -126,6 +138,28 @@ class KnnOptions(Body):
     n_probe: Annotated[int, _range(1, 1 << 20)] = KnnSettings.n_probe
 
 
+class NgramOptions(Body):
+    """How the last tokens are looked up in the datastore; see ``silo.settings.NgramSettings``."""
+
+    weight: Annotated[float, _range(0, 1)] | None = NgramSettings.weight
+    lengths: Annotated[list[Annotated[int, _range(1, MAX_SUFFIX)]], Field(min_length=1, max_length=MAX_LENGTHS)] = [
+        *NgramSettings.lengths
+    ]
+    min_length: Annotated[int, _range(1, MAX_SUFFIX)] = NgramSettings.min_length
+
+
+class RetrievalOptions(Body):
+    """Which passages of the datastore the LM reads first; see ``silo.settings.RetrievalSettings``."""
+
+    n_passages: Annotated[int, Field(ge=0, le=MAX_PASSAGES)] = RetrievalSettings.n_passages
+    """0: none are read."""
+    scorer: Literal["bm25", "dense", "fused"] = "bm25"
+    query_tokens: Annotated[int, _range(1, 4096)] = RetrievalSettings.query_tokens
+    stride: Annotated[int, _range(1, 1 << 20)] = RetrievalSettings.stride
+    join: Literal["newline", "boundary"] = "newline"
+    ensemble: Literal["uniform", "score"] = "uniform"
+
+
 class Sampled(Body):
     """What requests for completions have in common."""
 
@@ -148,14 +182,35 @@ class Sampled(Body):
     deterministic: bool = False
     """Whether the bits of the answer must not depend on what else is served meanwhile; slower in company."""
     knn: KnnOptions = KnnOptions()
+    ngram: NgramOptions = NgramOptions()
+    retrieval: RetrievalOptions = RetrievalOptions(n_passages=0)
+    """Passages that the LM reads before the text; none where left out."""
+    gate: bool | None = None
+    """Whether the server's gate decides the shares of each token; null lets it where no share is given."""
+    max_verbatim: Annotated[int, _range(1, 1 << 20)] | None = None
+    """Tokens in a row that may be shared with high-risk text: the server's limit, or fewer."""
+    draft: bool = False
+    """Whether text that is being copied is read ahead: the same tokens, and faster where the text is read alone."""
 
     presence_penalty: Annotated[float, *_only(0, _PENALTY)] = 0
     frequency_penalty: Annotated[float, *_only(0, _PENALTY)] = 0
     logit_bias: Annotated[dict[str, Any], *_only({}, _BIAS)] = {}
 
-    def sampling(self, seed: int, max_tokens: int, stop: tuple[str, ...], n_top: int | None) -> GenerationSettings:
-        """As silo takes them; ``seed`` is used where the request has none. Raises silo's BadRequest."""
-        return GenerationSettings(
+    @model_validator(mode="after")
+    def _check_gate(self) -> Self:
+        if self.gate and (self.knn.weight is not None or self.ngram.weight is not None):
+            raise ValueError("the gate decides the shares: leave gate out, or knn.weight and ngram.weight")
+        return self
+
+    def sampling(
+        self, seed: int, max_tokens: int, stop: tuple[str, ...], n_top: int | None, *, is_ranked: bool = False
+    ) -> GenerationSettings:
+        """As silo takes them; ``seed`` is used where the request has none. Raises silo's BadRequest.
+
+        ``is_ranked``: the answers are compared, so that their log-probabilities are needed though nobody sees them.
+        """
+        retrieval = self.retrieval.model_dump()
+        settings = GenerationSettings(
             max_tokens=max_tokens,
             temperature=self.temperature,
             top_p=self.top_p,
@@ -163,7 +218,23 @@ class Sampled(Body):
             seed=seed if self.seed is None else self.seed,
             top_logprobs=n_top or 0,
             knn=KnnSettings(**self.knn.model_dump()),
+            ngram=NgramSettings(self.ngram.weight, tuple(self.ngram.lengths), self.ngram.min_length),
+            retrieval=RetrievalSettings(**retrieval) if retrieval["n_passages"] else None,
+            max_verbatim=self.max_verbatim,
+            logprobs=n_top is not None or self.attributions or is_ranked,
+            draft=self.draft,
         )
+        return settings if self.gate is not False else _with_fixed_shares(settings)
+
+
+def _with_fixed_shares(settings: GenerationSettings) -> GenerationSettings:
+    """``settings`` that name the shares which they have anyhow, so that no gate decides them."""
+    shares = settings.shares
+    return replace(
+        settings,
+        knn=replace(settings.knn, weight=shares.knn),
+        ngram=replace(settings.ngram, weight=shares.ngram),
+    )
 
 
 class CompletionRequest(Sampled):
@@ -191,6 +262,8 @@ class CompletionRequest(Sampled):
                 f"a request may make {MAX_COMPLETIONS} completions; "
                 f"got {len(self.prompt)} prompts of {self.n_made} each"
             )
+        if self.echo and self.logprobs is not None and self.retrieval.n_passages:
+            raise ValueError("an echoed prompt is scored without passages: leave out retrieval, or echo or logprobs")
         return self
 
     @property
@@ -200,7 +273,7 @@ class CompletionRequest(Sampled):
 
     def settings(self, seed: int) -> GenerationSettings:
         """As silo takes them. Raises silo's BadRequest."""
-        return self.sampling(seed, self.max_tokens, self.stop, self.logprobs)
+        return self.sampling(seed, self.max_tokens, self.stop, self.logprobs, is_ranked=self.n_made > self.n)
 
 
 class TextPart(Body):

@@ -72,7 +72,13 @@ class Silo:
         self._passage_encoder: PassageEncoder | None = None
 
     @classmethod
-    def open(cls, model: str | Path, datastore: str | Path | None = None, device: str = "cpu") -> "Silo":
+    def open(
+        cls,
+        model: str | Path,
+        datastore: str | Path | None = None,
+        device: str = "cpu",
+        max_verbatim: int | None = None,
+    ) -> "Silo":
         """Load a checkpoint (a folder or a hub id), open a datastore, and load the gate that lies in either folder.
 
         Raises what any of them raises.
@@ -80,17 +86,17 @@ class Silo:
         if datastore is None:
             return cls(LanguageModel.load(model, device))
         store = Datastore.open(datastore)
-        paths = [Path(folder) / GATE_NAME for folder in (datastore, location(model))]
-        gate = next((Gate.load(path) for path in paths if path.is_file()), None)
-        return cls(LanguageModel.load(model, device), store, gate)
+        return cls(LanguageModel.load(model, device), store, gate_of(model, datastore), max_verbatim)
 
     def generate(self, prompt: str | Sequence[int], settings: GenerationSettings) -> "Generation":
         """Begin to continue ``prompt``, a text or token ids.
 
         Raises:
             PromptTooLong: prompt and ``max_tokens`` do not fit the LM's context.
-            BadRequest: a token id is outside the vocabulary.
+            BadRequest: a token id is outside the vocabulary, or passages are to be found by vectors that are not there.
         """
+        if settings.retrieval is not None and self.datastore is not None:
+            self._check_scorer(settings.retrieval.scorer)
         return Generation(self, self._ids(prompt, settings), settings)
 
     def score(self, prompt: str | Sequence[int], settings: GenerationSettings, n_top: int | None) -> ScoredText:
@@ -115,18 +121,21 @@ class Silo:
         retrieval = settings.retrieval
         if retrieval is None or self.datastore is None:
             return GrowingText(self.lm, self.sequence, n_prompt, drafter=drafter)
-        if retrieval.scorer != "bm25":
-            if not self.datastore.passage_settings.dimension:
-                raise BadRequest(
-                    f"passage scorer {retrieval.scorer!r} compares vectors, and this datastore keeps none. "
-                    "Ask for bm25, or build it with `silo datastore build --passages`."
-                )
-            if self._passage_encoder is None:
-                self._passage_encoder = PassageEncoder.load_for(self.datastore.passage_settings)
+        if retrieval.scorer != "bm25" and self._passage_encoder is None:
+            self._check_scorer(retrieval.scorer)
+            self._passage_encoder = PassageEncoder.load_for(self.datastore.passage_settings)
         room = self.lm.context_length - 1 - n_prompt - settings.max_tokens
         finder = PassageFinder(self.datastore, self.lm, retrieval, self._passage_encoder)
         begin = self.sequence if retrieval.n_passages == 1 else self.lm.decoder
         return GrowingText(self.lm, begin, n_prompt, room, finder, drafter)
+
+    def _check_scorer(self, scorer: str) -> None:
+        assert self.datastore is not None
+        if scorer != "bm25" and not self.datastore.passage_settings.dimension:
+            raise BadRequest(
+                f"passage scorer {scorer!r} compares vectors, and this datastore keeps none. "
+                "Ask for bm25, or build it with `silo datastore build --passages`."
+            )
 
     def _ids(self, prompt: str | Sequence[int], settings: GenerationSettings) -> list[int]:
         """The tokens of ``prompt``, which must leave room for ``max_tokens``."""
@@ -143,6 +152,12 @@ class Silo:
                 f"not exceed {room}. Shorten the prompt, or ask for fewer tokens."
             )
         return ids
+
+
+def gate_of(model: str | Path, datastore: str | Path) -> Gate | None:
+    """The gate that lies in the folder of the datastore, or else in that of the checkpoint. Raises BadGate."""
+    paths = [Path(folder) / GATE_NAME for folder in (datastore, location(model))]
+    return next((Gate.load(path) for path in paths if path.is_file()), None)
 
 
 class Generation:

@@ -5,7 +5,6 @@ A document whose publisher reserves it, or whose text was opted out, stays out, 
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from datastore.errors import DuplicateDocument, UnknownDocument
 from datastore.records import EncodedDocument
@@ -14,20 +13,10 @@ from datastore.suppression import barred
 from datastore.writer import add
 from silo.documents import Document
 from silo.encoding import encode_document, facts_of, with_passage_vectors
+from silo.ingested import Ingested
 from silo.lm import LanguageModel
 from silo.passages import PassageEncoder
 from silo.preferences import preference
-
-
-@dataclass(frozen=True)
-class Ingested:
-    """What became of some documents."""
-
-    n_documents: int
-    """That are live now."""
-    n_entries: int
-    refused: tuple[tuple[str, str], ...]
-    """(document id, reason) of those that stay out."""
 
 
 class Ingester:

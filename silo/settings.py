@@ -13,6 +13,7 @@ MAX_STOPS = 4
 MAX_SUFFIX = 4096
 """Tokens of the context that are looked up at most."""
 MAX_LENGTHS = 8
+DEFAULT_MAX_VERBATIM = 50
 DEFAULT_KNN_SHARE = 0.5
 DEFAULT_CODEC = "sq8"
 DEFAULT_PCA = 64
@@ -141,7 +142,7 @@ class GenerationSettings:
     ngram: NgramSettings = field(default_factory=NgramSettings)
     retrieval: RetrievalSettings | None = None
     """None: the LM reads no passages."""
-    max_verbatim: int | None = 50
+    max_verbatim: int | None = DEFAULT_MAX_VERBATIM
     """Tokens in a row that a completion may share with a stored high-risk document; None: no limit."""
     logprobs: bool = True
     """Whether every token comes with its log-probability and all that it is owed to. Without, a sample at temperature

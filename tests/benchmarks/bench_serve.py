@@ -1,13 +1,15 @@
 """What serving costs: many clients over one, HTTP over the same loop in process, opt-outs and attributions meanwhile.
 
 A LLaMA of about twenty million parameters with random weights and a store of Python's own manual, served on this
-machine by the server that `silo serve` starts. All figures are ratios of runs that take turns in one process.
+machine as `silo serve` does it: the LM has a process of its own. All figures are ratios of runs that take turns.
 
 - ``clients8_ratio``: tokens per second of eight clients over those of one
 - ``p95_ttft_ratio``: 95th percentile of the time to the first token with eight clients over the median with one
 - ``optout_throughput_ratio``: tokens per second of eight clients with an opt-out every second over those without
 - ``http_over_inprocess``: tokens per second of one stream over those of the decode loop alone
-- ``attributions_ratio``: tokens per second of eight clients with attributions over those without
+- ``attributions_ratio``: tokens per second of eight clients with attributions over those without, which are sampled
+  from a part of the mixture at a time where nothing else is asked for
+- ``attributions_over_logprobs``: tokens per second of eight clients with attributions over those with log-probabilities
 
     python tests/benchmarks/bench_serve.py
 """
@@ -30,16 +32,16 @@ sys.path.insert(0, str(Path(__file__).parent))
 import httpx2
 import numpy as np
 import torch
-from bench_decode import make_store
+from speed_lm import make_store
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from serving import create_app
-from serving.engine import Engine
+from serving.commands import remote_engine
 from serving.server import listen, port_of
 from silo.documents import Document
 from silo.generation import Silo
 from silo.lm import LanguageModel
-from silo.settings import GenerationSettings, KnnSettings
+from silo.settings import DEFAULT_MAX_VERBATIM, GenerationSettings, KnnSettings
 from training.vocabulary import train_vocabulary
 
 N_CLIENTS = 8
@@ -59,14 +61,18 @@ def main() -> int:
     prompts = [page.text[:80] for page in pages]
     lm = make_lm([page.text for page in pages])
     with tempfile.TemporaryDirectory() as folder:
-        silo = Silo(lm, make_store(Path(folder) / "store", lm, pages, options.documents))
-        engine = Engine.of_silo(silo)
+        stored, licensed = pages[: options.documents], pages[options.documents : 2 * options.documents]
+        silo = Silo(lm, make_store(Path(folder) / "store", lm, stored, licensed))
+        lm.model.save_pretrained(Path(folder) / lm.name)
+        lm.tokenizer.save_pretrained(Path(folder) / lm.name)
+        os.environ["OMP_NUM_THREADS"] = str(options.threads)
+        engine, _ = remote_engine(str(Path(folder) / lm.name), silo.datastore.path, "cpu", DEFAULT_MAX_VERBATIM)
         server = listen(create_app(engine), "127.0.0.1", 0)
         threading.Thread(target=server.run, daemon=True).start()
         bench = Bench(f"http://127.0.0.1:{port_of(server)}", prompts, options.tokens)
         bench.run(1)
         bench.run(N_CLIENTS)
-        names = ("one", "many", "attributed", "opted_out", "in_process")
+        names = ("one", "many", "attributed", "scored", "opted_out", "in_process")
         rates: dict[str, list[float]] = {name: [] for name in names}
         first: dict[str, list[float]] = {"one": [], "many": []}
         removed = iter([document.facts.id for document in silo.datastore.documents()])
@@ -76,6 +82,7 @@ def main() -> int:
                 rates[name].append(rate)
                 first[name] += waits
             rates["attributed"].append(bench.run(N_CLIENTS, attributions=True)[0])
+            rates["scored"].append(bench.run(N_CLIENTS, logprobs=0)[0])
             with opting_out(bench, removed):
                 rates["opted_out"].append(bench.run(N_CLIENTS)[0])
             rates["in_process"].append(in_process(silo, prompts, options.tokens))
@@ -88,6 +95,7 @@ def main() -> int:
         "optout_throughput_ratio": total["opted_out"] / total["many"],
         "http_over_inprocess": total["one"] / total["in_process"],
         "attributions_ratio": total["attributed"] / total["many"],
+        "attributions_over_logprobs": total["attributed"] / total["scored"],
         "tokens_per_second_one": total["one"],
         "tokens_per_second_eight": total["many"],
         "ttft_one_ms": 1000 * float(np.median(first["one"])),
@@ -155,7 +163,9 @@ def in_process(silo: Silo, prompts: list[str], n_tokens: int) -> float:
     """Tokens per second of the decode loop alone."""
     n, started = 0, time.perf_counter()
     for i in range(2):
-        settings = GenerationSettings(max_tokens=n_tokens, temperature=1, seed=i, knn=KnnSettings(**KNN))
+        settings = GenerationSettings(
+            max_tokens=n_tokens, temperature=1, seed=i, knn=KnnSettings(**KNN), logprobs=False
+        )
         n += sum(1 for _ in silo.generate(prompts[i], settings))
     return n / (time.perf_counter() - started)
 

@@ -20,7 +20,7 @@ from serving import create_app
 from serving.engine import Engine
 from serving.runners import Runners
 from serving.server import listen
-from silo.attribution import AttributedSentence, GeneratedToken, TokenSource, attribute_sentences
+from silo.attribution import AttributedSentence, ContextSource, GeneratedToken, TokenSource, attribute_sentences
 from silo.errors import BadRequest, PromptTooLong
 from silo.scored import ScoredText, ScoredToken
 from silo.settings import GenerationSettings
@@ -93,6 +93,7 @@ class ScriptedGeneration:
         self.tokens: tuple[GeneratedToken, ...] = ()
         self.text = ""
         self.finish_reason: str | None = None
+        self.context_sources: tuple[ContextSource, ...] = model.context_sources
         self._model = model
         self._settings = settings
 
@@ -127,6 +128,9 @@ class ScriptedSilo:
     def __init__(self, datastore: MemoryStore | None) -> None:
         self.lm = ScriptedLM()
         self.datastore = datastore
+        self.gate: object | None = None
+        self.max_verbatim: int | None = None
+        self.context_sources: tuple[ContextSource, ...] = ()
         self.asked: list[tuple[str | Sequence[int], GenerationSettings]] = []
         self.n_running = 0
         self.before_token: Callable[[], None] = lambda: None

@@ -9,10 +9,12 @@ from typer.testing import CliRunner
 
 from serving import create_app
 from serving.access import Access
+from serving.drafts import Draft
 from serving.errors import OverLimit, UnknownKey
+from serving.jobs import Ended, Made
 from serving.keys import KeyBook, Limits, Scope
 from serving.limits import Budget, Meter
-from silo.attribution import GeneratedToken, TokenSource
+from silo.attribution import ContextSource, GeneratedToken, TokenSource
 from silo.cli import build_app
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -185,16 +187,19 @@ def _sources(response) -> list[dict]:
     return [source for note in response.json["choices"][0]["annotations"] for source in note["sources"]]
 
 
+@pytest.mark.parametrize("is_read_first", [False, True])
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_completion_that_reads_a_document_out_ends_where_the_share_is_used_up(web, headers, silo, store, stream):
+def test_a_completion_that_reads_a_document_out_ends_where_the_share_is_used_up(
+    web, headers, silo, store, stream, is_read_first
+):
     sentences = [f"Sentence {n} of this has quite a number of words of its own." for n in range(10)]
     store.texts["opinion"] = sentences
 
     def recite(self):
         for n, sentence in enumerate(sentences):
-            token = GeneratedToken(0, f" {sentence}" if n else sentence, len(self.text), -0.1, (), 0.0, ())
-            sources = (TokenSource("opinion", n, 1.0),)
-            token = GeneratedToken(0, token.text, token.start, -0.1, (), 0.0, sources)
+            sources = () if is_read_first else (TokenSource("opinion", n, 1.0),)
+            text = f" {sentence}" if n else sentence
+            token = GeneratedToken(0, text, len(self.text), -0.1, (), 1.0 if is_read_first else 0.0, sources)
             self.text += token.text
             yield token
         self.finish_reason = "length"
@@ -207,6 +212,8 @@ def test_a_completion_that_reads_a_document_out_ends_where_the_share_is_used_up(
         return made
 
     silo.generate = generate
+    if is_read_first:
+        silo.context_sources = (ContextSource("opinion", (0, 10), (0, 1)),)
     key = headers("generate")
     response = web.post("/v1/completions", json=ASKED | {"stream": stream}, headers=key)
     text = response.text
@@ -214,6 +221,21 @@ def test_a_completion_that_reads_a_document_out_ends_where_the_share_is_used_up(
     assert "Sentence 3" in text
     assert "Sentence 6" not in text
     assert "content_filter" not in web.post("/v1/completions", json=ASKED, headers=headers("admin")).text
+
+
+def test_of_who_has_a_budget_every_source_of_every_token_is_worked_out(web, headers, silo):
+    for scope in ("generate", "admin"):
+        assert web.post("/v1/completions", json=ASKED, headers=headers(scope)).status_code == 200
+    assert [settings.logprobs for _, settings in silo.asked] == [True, False]
+
+
+def test_what_was_read_first_is_told_of_an_answer_that_was_cut(silo):
+    draft = Draft()
+    early = (ContextSource("opinion", (0, 1), (0, 2)), ContextSource("other", (3, 4), (2, 3)))
+    for n in range(5):
+        token = GeneratedToken(0, "a", n, -0.1, (), 1.0, ())
+        draft.take(Made(0, token, 7, early if n == 2 else ()))
+    assert draft.cut(3) == Ended(3, "content_filter", 0, 7, (early[0], ContextSource("other", (3, 4), (2, 5))))
 
 
 def test_keys_are_made_listed_and_revoked_by_command(tmp_path):

@@ -1,12 +1,15 @@
 """Annotations: who is owed each generated sentence, and what is shown of a source that has left."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from flask.testing import FlaskClient
 
 from serving.rendering import annotation_json, verbatim
-from silo.attribution import AttributedSentence, TokenSource
+from silo.attribution import AttributedSentence, ContextSource, TokenSource
+from silo.copyguard import excerpt
+from tests.serving.conftest import ScriptedLM
 
 ASKED = {"prompt": "a", "max_tokens": 11, "attributions": True}
 WHOLE = "The court ruled. It was late. Näheres folgt."
@@ -38,6 +41,7 @@ def test_every_sentence_names_its_sources(web: FlaskClient):
         "mass": pytest.approx(0.5),
         "verbatim": "The court ruled.",
         "parametric_mass": pytest.approx(0.25),
+        "unnamed_mass": 0.0,
         "datastore_version": 7,
         "sources": [],
     }
@@ -81,9 +85,73 @@ def test_the_16_largest_sources_are_looked_up_and_the_others_keep_document_and_m
     assert shown[16:] == [{"document_id": "opinion", "mass": source.mass} for source in sources[16:]]
 
 
+def test_what_is_owed_to_places_that_are_not_named_makes_the_sum_one(engine):
+    sentence = AttributedSentence(0, 9, 0.25, (TokenSource("opinion", 0, 0.5),), 0.25)
+    note = annotation_json(sentence, "The court", 7, engine.passage)
+    assert note["unnamed_mass"] == 0.25
+    assert note["parametric_mass"] + note["unnamed_mass"] + sum(s["mass"] for s in note["sources"]) == 1
+
+
+def test_a_source_sentence_of_high_risk_is_shown_as_far_as_the_server_lets_it_be(
+    engine, silo, store, llama, monkeypatch
+):
+    silo.lm = ScriptedLM(tokenizer=llama.tokenizer)
+    silo.max_verbatim = 3
+    text = "Rain today."
+    shown = engine.passage(TokenSource("https://news.example/a", 0, 1.0))
+    assert (shown.text, shown.excerpt) == ("Rain today. ", excerpt(text, llama.tokenizer, 3))
+    assert shown.excerpt != text
+    facts = store.document("opinion")
+    monkeypatch.setattr(store, "document", lambda _: replace(facts, facts=replace(facts.facts, risk="BY")))
+    assert engine.passage(TokenSource("https://news.example/a", 0, 1.0)).excerpt == text
+
+
+READ = (ContextSource("opinion", (0, 2), (0, 4)), ContextSource("https://news.example/a", (1, 2), (4, 11)))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_the_model_read_first_is_told_with_the_answer(web: FlaskClient, silo, store, stream):
+    silo.context_sources = READ
+    store.removed.add("https://news.example/a")
+    choice = _stream(web)[-1] if stream else web.post("/v1/completions", json=ASKED).json["choices"][0]
+    first, gone = choice["context_sources"]
+    assert first == {
+        "document_id": "opinion",
+        "start_index": 0,
+        "end_index": len("The court ruled."),
+        "title": "Title of opinion",
+        "url": "https://news.example/",
+        "license": "LicenseRef-Proprietary",
+        "owner": "The Owner",
+        "source": "press",
+        "sentences": [0, 2],
+        "text": "The court ruled.",
+        "removed": False,
+    }
+    assert gone == {
+        "document_id": "https://news.example/a",
+        "start_index": len("The court ruled."),
+        "end_index": len(WHOLE),
+        "removed": True,
+    }
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_turn_tells_what_was_read_too(web: FlaskClient, silo, stream):
+    silo.context_sources = READ[:1]
+    asked = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 11, "attributions": True, "stream": stream}
+    answer = web.post("/v1/chat/completions", json=asked)
+    if stream:
+        events = [json.loads(event.removeprefix("data: ")) for event in answer.text.strip().split("\n\n")[:-1]]
+        told = events[-1]["choices"][0]["delta"]["context_sources"]
+    else:
+        told = answer.json["choices"][0]["message"]["context_sources"]
+    assert [(one["document_id"], one["start_index"]) for one in told] == [("opinion", 0)]
+
+
 def test_no_annotations_come_unasked(web: FlaskClient):
     (choice,) = web.post("/v1/completions", json={"prompt": "a"}).json["choices"]
-    assert "annotations" not in choice
+    assert not {"annotations", "context_sources"} & set(choice)
     assert all("annotations" not in choice for choice in _stream(web, attributions=False))
 
 

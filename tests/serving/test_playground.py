@@ -24,15 +24,33 @@ def _put(body: dict, path: str, value: object) -> dict:
     return body | {first: _put(body.get(first, {}), rest, value) if rest else value}
 
 
-def test_every_control_that_is_shown_sets_a_field_that_the_api_takes(web):
+def test_every_control_that_is_shown_sets_a_field_that_the_api_takes(web, silo):
+    silo.gate = object()
     shown = set(re.findall(r'data-path="([\w.]+)"', web.get("/playground").text))
-    assert {"max_tokens", "temperature", "seed", "knn.weight", "knn.k"} <= shown
+    assert shown == {control.path for control in CONTROLS}
     for control in CONTROLS:
-        if control.path not in shown:
-            assert not has_field(CompletionRequest, control.path)
-            continue
+        assert has_field(CompletionRequest, control.path)
         for value in {control.default, control.low, control.high, control.off} - {None}:
             CompletionRequest.model_validate(_put({"prompt": "a"}, control.path, value)).settings(seed=1)
+
+
+def test_the_gate_is_offered_where_there_is_one_and_decides_the_shares(web, silo):
+    assert 'data-path="gate"' not in web.get("/playground").text
+    silo.gate = object()
+    assert 'data-decides="knn.weight ngram.weight"' in web.get("/playground").text
+    assert web.post("/v1/completions", json={"prompt": "a", "gate": True}).status_code == 200
+    both = web.post("/v1/completions", json={"prompt": "a", "gate": True, "knn": {"weight": 0.5}})
+    assert (both.status_code, both.json["error"]["code"]) == (400, "invalid_request")
+
+
+def test_what_the_controls_say_at_first_is_what_the_api_does_without_them():
+    said = {}
+    for control in CONTROLS:
+        if control.path != "gate" and not control.is_shared:
+            said = _put(said, control.path, control.default if control.is_on else control.off)
+    said = {name: {n: v for n, v in part.items() if v is not None} for name, part in said.items()}
+    asked, bare = (CompletionRequest.model_validate({"prompt": "a"} | body).settings(1) for body in (said, {}))
+    assert (asked.shares, asked.knn.k, asked.retrieval) == (bare.shares, bare.knn.k, bare.retrieval)
 
 
 def test_a_component_that_is_off_leaves_the_lm_alone():

@@ -16,7 +16,7 @@ import itertools, sys, time, types
 from silo.attribution import GeneratedToken
 
 class Endless:
-    text, finish_reason, datastore_epoch = "", None, None
+    text, finish_reason, datastore_epoch, context_sources = "", None, None, ()
 
     def __iter__(self):
         for _ in itertools.count():
@@ -25,7 +25,7 @@ class Endless:
 
 class Silo:
     lm = types.SimpleNamespace(name="endless", context_length=64)
-    datastore = None
+    datastore = gate = max_verbatim = None
     generate = lambda self, prompt, settings: Endless()
     open = classmethod(lambda cls, *_, **__: cls())
 
@@ -34,7 +34,7 @@ from serving.engine import Engine
 
 Engine.of_silo = classmethod(lambda cls, silo, **_: cls(silo))
 from serving.commands import serve
-serve("endless", None, "127.0.0.1", 0, "cpu")
+serve("endless", None, "127.0.0.1", 0, "cpu", process=False)
 """
 
 

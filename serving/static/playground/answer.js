@@ -40,6 +40,11 @@ export class Answer {
       this.put(signs.slice(from, to).join(""), start + from, choice, i);
     });
     for (const annotation of choice.annotations ?? []) this.gather(annotation);
+    for (const read of choice.context_sources ?? []) {
+      for (const sentence of this.sentences) {
+        if (read.start_index < sentence.end_index && sentence.start_index < read.end_index) (sentence.read ??= []).push(read);
+      }
+    }
   }
 
   put(text, start, choice, i) {

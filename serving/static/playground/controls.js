@@ -15,11 +15,18 @@ function valueOf(input) {
   return input.value === "" ? undefined : Number(input.value);
 }
 
+/** The paths of fields that a part which is on decides itself. */
+function decided(root) {
+  return [...root.querySelectorAll("[data-decides]:checked")].flatMap((toggle) => toggle.dataset.decides.split(" "));
+}
+
 /** The fields of the request that the controls in `roots` set. */
 export function fields(...roots) {
   const body = {};
   for (const root of roots) {
+    const left = decided(root);
     for (const input of root.querySelectorAll("[data-path]")) {
+      if (left.includes(input.dataset.path)) continue;
       const value = valueOf(input);
       if (value !== undefined) put(body, input.dataset.path, value);
     }
@@ -29,13 +36,38 @@ export function fields(...roots) {
 
 function show(input) {
   const output = input.parentElement.querySelector("output");
-  if (output) output.value = input.disabled ? "off" : `${Math.round(Number(input.value) * 100)} %`;
+  const share = `${Math.round(Number(input.value) * 100)} %`;
+  if (output) output.value = input.matches(".is-decided *") ? "by gate" : input.disabled ? "off" : share;
 }
 
 function turn(lane, toggle) {
   const input = lane.querySelector(`#${CSS.escape(toggle.dataset.switch)}`);
   input.disabled = !toggle.checked;
   show(input);
+}
+
+/** Marks the controls whose fields are decided by a part that is on. */
+function mark(lane) {
+  const left = decided(lane);
+  for (const input of lane.querySelectorAll("[data-component] [data-path]")) {
+    const isDecided = left.includes(input.dataset.path);
+    input.closest(".setting").classList.toggle("is-decided", isDecided);
+    const toggle = lane.querySelector(`[data-switch="${CSS.escape(input.id)}"]`);
+    toggle.disabled = isDecided;
+    input.disabled = isDecided || !toggle.checked;
+    show(input);
+  }
+}
+
+/** Shares sum to one at most: the others give way to the one that was moved. */
+function makeRoom(lane, moved) {
+  let rest = 1 - Number(moved.value);
+  for (const input of lane.querySelectorAll('input[type="range"]:enabled')) {
+    if (input === moved) continue;
+    if (Number(input.value) > rest) input.value = Math.floor(rest * 20 + 1e-9) / 20;
+    rest -= Number(input.value);
+    show(input);
+  }
 }
 
 /** What takes part in the answer of `lane`, in words. */
@@ -48,11 +80,13 @@ function title(lane) {
 export function wire(lane) {
   const tell = () => (lane.querySelector("[data-lane-title]").textContent = title(lane));
   for (const toggle of lane.querySelectorAll("[data-switch]")) {
-    toggle.addEventListener("change", () => (turn(lane, toggle), tell()));
+    toggle.addEventListener("change", () => (turn(lane, toggle), mark(lane), tell()));
     turn(lane, toggle);
   }
+  mark(lane);
   for (const input of lane.querySelectorAll('input[type="range"]')) {
-    input.addEventListener("input", () => show(input));
+    input.addEventListener("input", () => (makeRoom(lane, input), show(input)));
+    if (!input.disabled) makeRoom(lane, input);
     show(input);
   }
   tell();

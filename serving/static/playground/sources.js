@@ -105,11 +105,23 @@ export class Sources {
       const mass = rest.reduce((sum, source) => sum + source.mass, 0);
       lines.push(make("li", { className: "source rest" }, make("p", { className: "quiet" }, `${rest.length} more documents, ${percent(mass)} together`)));
     }
+    if (sentence.unnamed_mass > 0.005) {
+      lines.push(make("li", { className: "source rest" }, make("p", { className: "quiet" }, `${percent(sentence.unnamed_mass)} by places too many to name: the phrase is frequent`)));
+    }
     lines.push(
       make("li", { className: "source lm" }, make("p", { className: "source-head" }, make("strong", {}, "The LM itself"), make("span", { className: "source-mass" }, percent(sentence.parametric_mass))), bar(sentence.parametric_mass, "by-lm", most)),
     );
     const whole = make("p", { className: "scale" }, make("span", {}, `LM ${percent(sentence.parametric_mass)}`), bar(1 - sentence.parametric_mass, "by-store from-right"), make("span", {}, `datastore ${percent(1 - sentence.parametric_mass)}`));
-    this.body.replaceChildren(make("h2", {}, "Sources"), make("blockquote", { className: "picked" }, sentence.text.trim() || "↵"), whole, make("ol", { className: "source-list" }, ...lines));
+    this.body.replaceChildren(make("h2", {}, "Sources"), make("blockquote", { className: "picked" }, sentence.text.trim() || "↵"), whole, make("ol", { className: "source-list" }, ...lines), ...this.read(sentence.read ?? []));
+  }
+
+  /** What the LM read before the text. */
+  read(passages) {
+    if (!passages.length) return [];
+    const lines = passages.map((passage) =>
+      make("li", { className: "source" }, make("p", { className: "source-head" }, make("strong", {}, passage.removed ? "A document that left since" : passage.title || passage.document_id)), make("p", { className: "source-text" }, passage.text ?? "")),
+    );
+    return [make("h3", {}, "Read before the text"), make("ol", { className: "source-list" }, ...lines)];
   }
 
   card(source, most) {
