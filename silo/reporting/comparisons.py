@@ -82,11 +82,20 @@ def scaling_blocks(run: Run) -> tuple[Table | Plot, ...]:
     for row in rows:
         choice = row.get("choice", {})
         nats = Cell(fixed(row["nats_per_token"]), between(row["nats_per_token_interval"]))
-        counts = words((f"{row['n_entries']:,}", f"{row['n_bytes']:,}"))
+        counts = words((f"{row['n_entries']:,}", f"{row['n_store_bytes']:,}"))
         perplexity, share = fixed(row["perplexity_per_token"], 2), fixed(choice["shares"][1], 2) if choice else "–"
         rest = (fixed(row["bits_per_byte"]), perplexity, choice.get("k", "–"), share, f"{row['short_of_k']:.1%}")
         lines.append((*counts, nats, *words(rest)))
-    columns = ("entries", "bytes", "nats per token", "bits per byte", "perplexity", "k", "share", "short of k")
+    columns = (
+        "entries",
+        "store bytes",
+        "nats per token",
+        "bits per byte",
+        "perplexity",
+        "k",
+        "share",
+        "short of k",
+    )
     note = "From one search; a smaller store is a part of each larger one. Intervals: 95 %, by drawing documents anew."
     if line is not None:
         slope, further = line["slope"], line["extrapolated"]

@@ -18,13 +18,27 @@ from silo.reporting.comparisons import (
 )
 from silo.reporting.generic import generic_tables, shown
 from silo.reporting.predictors import perplexity_blocks, short
-from silo.reporting.runs import ABLATION, FACTS, GAP, PERPLEXITY, SCALING, TRAINING, Row, Run, Unrecognized, leaves
+from silo.reporting.removals import removal_blocks
+from silo.reporting.runs import (
+    ABLATION,
+    FACTS,
+    GAP,
+    OPTOUT,
+    PERPLEXITY,
+    SCALING,
+    TRAINING,
+    Row,
+    Run,
+    Unrecognized,
+    leaves,
+)
 
 Blocks = tuple[Table | Plot, ...]
 BLOCKS: dict[str, Callable[[Run], Blocks]] = {
     PERPLEXITY: lambda run: (*perplexity_blocks(run), *quality_gap_blocks(run)),
     GAP: gap_blocks,
     SCALING: scaling_blocks,
+    OPTOUT: removal_blocks,
     ABLATION: ablation_blocks,
     TRAINING: training_blocks,
 }
@@ -33,12 +47,20 @@ _DESCRIBED: dict[str, tuple[frozenset[str], ...]] = {
     PERPLEXITY: (frozenset({"domain", "bits_per_byte"}), frozenset({"gaps"})),
     GAP: (frozenset({"reference", "domains"}),),
     SCALING: (frozenset({"n_entries"}), frozenset({"slope"})),
+    OPTOUT: (
+        frozenset({"curve", "worth_of_the_others"}),
+        frozenset({"form", "never"}),
+        frozenset({"compaction_ms"}),
+        frozenset({"are_files_equal"}),
+        frozenset({"worth_of_what_was_removed"}),
+    ),
 }
 """Names of which a row has all of one set, where its kind describes it; without an entry, every row."""
 TITLES = {
     PERPLEXITY: "How well text is predicted",
     GAP: "How much of the gap is closed",
     SCALING: "How the datastore's size matters",
+    OPTOUT: "What an opt-out takes away",
     ABLATION: "Ablation",
     TRAINING: "Training",
 }
@@ -54,6 +76,10 @@ _PROTOCOL = {
     SCALING: (
         "The whole store is searched once; smaller stores are nested parts of it by whole documents, in the order of "
         "their digests. k, temperature and share are tuned on validation text for each size."
+    ),
+    OPTOUT: (
+        "Documents of a series are taken out of a copy of the store while one of them is predicted; then stored texts "
+        "are removed and asked for, verbatim and reworded, beside a store that never had them."
     ),
     ABLATION: "Each variant gets as many tokens as the compute of the base allows; validation text decides.",
     TRAINING: "The loss is that of the training batches; validation text, where there is some, trained nothing.",

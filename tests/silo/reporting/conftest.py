@@ -36,7 +36,7 @@ GAP = {
     "nats_per_token_ahead_of_all": 0.123,
 }
 SCALING = [
-    likelihood("", bits, n_entries=n, n_bytes=n * 70, short_of_k=0.0, choice={"k": 8, "shares": [0.6, 0.4]})
+    likelihood("", bits, n_entries=n, n_store_bytes=n * 70, short_of_k=0.0, choice={"k": 8, "shares": [0.6, 0.4]})
     for n, bits in ((100, 1.9), (1000, 1.7), (10000, 1.5))
 ]
 SLOPE = {

@@ -4,6 +4,7 @@ import pytest
 
 from silo.reporting.blocks import Plot, Table, words
 from silo.reporting.generic import generic_tables, shown
+from silo.reporting.removals import STAGES
 from silo.reporting.runs import read_run, read_runs
 from silo.reporting.sections import report, section
 
@@ -65,6 +66,7 @@ def test_a_gap_has_its_three_means_and_says_where_there_is_none(record_run):
 def test_scaling_has_its_slope_and_marks_what_was_not_measured(record_run):
     found = section(read_run(record_run("eval scaling")))
     note = found.tables[0].note
+    assert cells(found.tables[0])["10,000", "store bytes"].text == "700,000"
     assert "−0.1204 nats per token, 95 % from −0.1500 to −0.0903" in note
     assert "Extrapolated, not measured: 2.601 nats per token at 100,000 entries" in note
     plot = found.blocks[1]
@@ -167,3 +169,47 @@ def test_a_table_with_many_names_stands_on_its_side():
 def test_a_row_must_fit_its_columns():
     with pytest.raises(ValueError, match="has 2 columns; a row has 1"):
         Table("t", ("a", "b"), (words(["one"]),))
+
+
+def test_a_removal_is_told_by_what_it_took_away_and_what_is_left(record_run):
+    figures = {"nats_per_token": 2.0, "nats_per_token_interval": [1.9, 2.1], "bits_per_byte": 1.0}
+    figures |= {"perplexity_per_token": 7.389}
+    worth = {"nats_per_token": 0.125, "interval": [0.1, 0.15]}
+    left_out = {"experiment": "leave out", "series": "s", "n_documents": 9, "n_held_out": 2, "lm": figures}
+    left_out |= {
+        "curve": [figures | {"n_left": 8}, figures | {"n_left": 0}],
+        "worth_of_the_others": worth,
+        "lost": 0.25,
+    }
+    stages = {name: {"logprob": -1.5 - i, "n_live_run": i, "n_reproduced": 7} for i, name in enumerate(STAGES)}
+    probes = [
+        {"experiment": "probe", "form": "verbatim", "document": name, "is_as_never": name == "a"}
+        | {"largest_deviation_from_never": 0.5 * (name == "b")}
+        | stages
+        for name in "ab"
+    ]
+    quantiles = {"least": 1.0, "median": 2.25, "most": 3.0}
+    latency = {"experiment": "latency", "compaction_ms": 41.5, "sequential_ms": [1.0] * 5, "bulk_ms": [1.0]}
+    latency |= {"sequential_ms_quantiles": quantiles, "bulk_ms_quantiles": quantiles}
+    erasure = {"experiment": "erasure", "n_live_entries_left": 0, "are_files_equal": True, "is_as_never": False}
+    utility = {"experiment": "utility", "before": figures, "after": figures, "worth_of_what_was_removed": worth}
+    rows = [left_out, *probes, latency, erasure | {"largest_deviation_from_never": 0.5}, utility]
+    found = section(read_run(record_run("eval optout", [*rows, {"experiment": "moon", "light": 0.777}])))
+    series = named(found, "Series 's', left out")
+    assert [row[0].text for row in series.rows] == ["8 others stored", "0 others stored", "LM alone"]
+    assert "+0.125 nats per token, 95 % from +0.100 to +0.150; with them goes 25%" in series.note
+    asked = named(found, "Log-probability of a removed text, nats per token, mean")
+    assert cells(asked)["verbatim, 2 documents", "stored"].text == "−2.500"
+    assert "1 of 2 probes as in a store that never had the text; largest deviation 0.5" in asked.note
+    assert cells(named(found, "Milliseconds to an opt-out in force"))["sequential", "median"].text == "2.2"
+    assert [cell.text for cell in named(found, "What is left").rows[0]] == ["0", "yes", "no", "0.5"]
+    assert "0.777" in texts(found.tables), "an experiment that nobody described is shown as it is"
+
+
+def test_a_list_of_objects_is_a_table_of_its_own_called_by_its_row():
+    row = {"kind": "leave out", "n": 2, "held": [{"name": "a", "nats": 1.5}, {"name": "b", "nats": 2.5}]}
+    outer, inner = generic_tables([row])
+    assert (outer.title, inner.title) == ("leave out", "leave out, held")
+    assert [cell.text for cell in outer.rows[0]] == ["leave out", "2", "2 below"]
+    assert [[cell.text for cell in one] for one in inner.rows] == [["a", "1.5"], ["b", "2.5"]]
+    assert inner.is_detail and not outer.is_detail
