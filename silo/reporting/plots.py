@@ -101,7 +101,8 @@ def _lines(plot: Plot, axes: Any) -> None:
         axes.set_xscale("log")
     else:
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        axes.set_xlim(left=0)
+        if min((x for one in plot.series for x in one.x), default=0) > 0:
+            axes.set_xlim(left=0)
     axes.grid()
     axes.set_ylabel(plot.y_label)
 

@@ -45,15 +45,21 @@ def _left_out(row: Row) -> Table:
         f"{row['n_held_out']} of {row['n_documents']} documents held out in turn. The others are worth "
         f"{signed(worth['nats_per_token'])} nats per token, 95 % from {low} to {high}"
     )
-    note += f"; with them goes {row['lost']:.0%} of what the datastore gains." if row["lost"] is not None else "."
+    note += (
+        f"; with them goes {round(100 * row['lost'])} % of what the datastore gains."
+        if row["lost"] is not None
+        else "."
+    )
     return Table(f"Series {row['series']!r}, left out", _COLUMNS, tuple(lines), note)
 
 
+_QUANTILES = ("least", "median", "p90", "p99", "most")
 _COLUMNS = ("what the held-out text was predicted with", "nats per token", "bits per byte", "perplexity")
 
 
 def _figures(name: str, facts: Row) -> tuple[Cell, ...]:
-    nats = Cell(fixed(facts["nats_per_token"]), between(facts["nats_per_token_interval"]))
+    interval = between(facts["nats_per_token_interval"]) if facts["n_documents"] > 1 else ""
+    nats = Cell(fixed(facts["nats_per_token"]), interval)
     return (Cell(name), nats, *words((fixed(facts["bits_per_byte"]), fixed(facts["perplexity_per_token"], 2))))
 
 
@@ -87,8 +93,8 @@ def _probes(rows: Sequence[Row]) -> list[Table]:
         lines = []
         for form, group in of_form.items():
             values = [how([float(row[stage][key]) for row in group]) for stage in STAGES]
-            lines.append(words((f"{form}, {len(group):,} documents", *(fixed(value, decimals) for value in values))))
-        tables.append(Table(title, ("form", *STAGES.values()), tuple(lines)))
+            lines.append(words((form, f"{len(group):,}", *(fixed(value, decimals) for value in values))))
+        tables.append(Table(title, ("form", "documents", *STAGES.values()), tuple(lines)))
     n_same = sum(bool(row["is_as_never"]) for row in rows)
     most = max(float(row["largest_deviation_from_never"]) for row in rows)
     note = f"{n_same:,} of {len(rows):,} probes as in a store that never had the text; largest deviation {most:g}."
@@ -104,10 +110,10 @@ def _latency(row: Row) -> Table:
     lines = []
     for name in ("sequential", "bulk"):
         found = row[f"{name}_ms_quantiles"]
-        lines.append(words((name, f"{len(row[f'{name}_ms']):,}", *(fixed(value, 1) for value in found.values()))))
-    names = tuple(row["sequential_ms_quantiles"])
+        values = (fixed(found[quantile], 1) for quantile in _QUANTILES)
+        lines.append(words((name, f"{len(row[f'{name}_ms']):,}", *values)))
     note = f"Compaction of all of them: {fixed(row['compaction_ms'], 1)} ms."
-    return Table("Milliseconds to an opt-out in force", ("removal", "documents", *names), tuple(lines), note)
+    return Table("Milliseconds to an opt-out in force", ("removal", "documents", *_QUANTILES), tuple(lines), note)
 
 
 def _erasure(row: Row) -> Table:

@@ -116,7 +116,7 @@ def report(runs: Sequence[Run], unrecognized: Sequence[Unrecognized] = ()) -> Re
 def section(run: Run) -> Section:
     """What one run says. Rows that its kind does not describe, or describes with other facts, are shown as they are."""
     name = PurePosixPath(run.name)
-    title = TITLES.get(run.kind) or (f"`silo {run.kind}`" if run.kind else "Figures of no known kind")
+    title = TITLES.get(run.kind) or (f"silo {run.kind}" if run.kind else "Figures of no known kind")
     note = f"This run does not state its {', '.join(run.missing)}." if run.missing else ""
     try:
         blocks = BLOCKS[run.kind](run) if run.kind in BLOCKS else ()
