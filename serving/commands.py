@@ -84,16 +84,13 @@ def opened(model: str, datastore: Path | None, device: str) -> "tuple[Silo, str 
     An LM that did not write the datastore, or a folder that is none, is an error of whoever starts the server.
     """
     from datastore.errors import CorruptDatastore
-    from datastore.store import Datastore
     from silo.generation import Silo
-    from silo.lm import LanguageModel
 
-    lm = LanguageModel.load(model, device)
     try:
-        return Silo(lm, None if datastore is None else Datastore.open(datastore)), None
+        return Silo.open(model, datastore, device), None
     except CorruptDatastore as error:
         logging.getLogger("serving").error("the datastore is off: %s", error)
-        return Silo(lm), str(error)
+        return Silo.open(model, device=device), str(error)
 
 
 def welcome(model: str, host: str, port: int) -> str:

@@ -74,7 +74,7 @@ class _Text:
             echoed = echo_logprobs_json(draft.prompt, self.engine.token_text)
             logprobs = {name: echoed[name] + column for name, column in logprobs.items()}
         choice = _choice(index, before + draft.text, logprobs, notes, len(before), draft.finish_reason)
-        return choice if notes is None else choice | {"datastore_mass": _masses(draft.tokens)}
+        return choice | _shading(notes, draft.tokens)
 
     def growing(self, index: int) -> Callable[[Draft, Event], Iterator[dict[str, Any]]]:
         feed = None
@@ -89,15 +89,16 @@ class _Text:
                 case Read():
                     is_scored = self.asked.logprobs is not None
                     logprobs = echo_logprobs_json(event.scored, self.engine.token_text) if is_scored else None
-                    yield _choice(index, event.scored.text, logprobs, none, 0, None)
+                    yield _choice(index, event.scored.text, logprobs, none, 0, None) | _shading(none, [])
                 case Made():
                     notes = feed.so_far() if feed else None
                     logprobs = self._logprobs(draft, [event.token])
                     choice = _choice(index, event.token.text, logprobs, notes, n_before, None)
-                    yield choice if notes is None else choice | {"datastore_mass": _masses([event.token])}
+                    yield choice | _shading(notes, [event.token])
                 case Ended():
                     notes = feed.rest() if feed else None
-                    yield _choice(index, "", self._logprobs(draft, []), notes, n_before, event.finish_reason)
+                    choice = _choice(index, "", self._logprobs(draft, []), notes, n_before, event.finish_reason)
+                    yield choice | _shading(notes, [])
 
         return grow
 
@@ -108,9 +109,9 @@ class _Text:
         return logprobs_json(tokens, self.engine.token_text, self.asked.logprobs, start)
 
 
-def _masses(tokens: Sequence[GeneratedToken]) -> list[float]:
-    """Which share of each token is the datastore's."""
-    return [1 - float(token.parametric_mass) for token in tokens]
+def _shading(notes: list[dict[str, Any]] | None, tokens: Sequence[GeneratedToken]) -> dict[str, list[float]]:
+    """Which share of each token is the datastore's, where attributions are told."""
+    return {} if notes is None else {"datastore_mass": [1 - float(token.parametric_mass) for token in tokens]}
 
 
 def _choice(

@@ -23,6 +23,7 @@ from silo.drafting import Drafter
 from silo.errors import BadRequest, EncoderMismatch, PromptTooLong
 from silo.gate import Gate
 from silo.lm import LanguageModel
+from silo.packaged import location
 from silo.passages import PassageEncoder
 from silo.prediction import Prediction, Predictor, Trace
 from silo.sampling import choose, likeliest
@@ -79,7 +80,7 @@ class Silo:
         if datastore is None:
             return cls(LanguageModel.load(model, device))
         store = Datastore.open(datastore)
-        paths = [Path(folder) / GATE_NAME for folder in (datastore, model)]
+        paths = [Path(folder) / GATE_NAME for folder in (datastore, location(model))]
         gate = next((Gate.load(path) for path in paths if path.is_file()), None)
         return cls(LanguageModel.load(model, device), store, gate)
 

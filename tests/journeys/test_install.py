@@ -17,7 +17,14 @@ PINS = {
 def test_every_requirement_that_make_installs_is_pinned_within_its_range() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    for line in [*project["dependencies"], *extras["cpu"], *extras["passages"], *extras["test"]]:
+    for line in [
+        *project["dependencies"],
+        *extras["cpu"],
+        *extras["passages"],
+        *extras["portal"],
+        *extras["browser"],
+        *extras["test"],
+    ]:
         requirement = Requirement(line)
         assert requirement.specifier.contains(PINS[canonicalize_name(requirement.name)]), line
 

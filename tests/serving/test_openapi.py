@@ -58,31 +58,39 @@ def whole_app(make_store) -> Flask:
 
 
 @pytest.mark.slow
-def test_schemathesis_finds_nothing_that_breaks(whole_app: Flask):
-    _run_schemathesis(whole_app, 1300)
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_nothing_that_the_description_allows_breaks(whole_app: Flask, method: str, path: str):
+    _try(whole_app, method, path, 20_000 // len(OPERATIONS) + 1)
 
 
-def test_schemathesis_finds_nothing_that_breaks_at_once(whole_app: Flask):
-    _run_schemathesis(whole_app, 15)
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_nothing_that_the_description_allows_breaks_at_once(whole_app: Flask, method: str, path: str):
+    _try(whole_app, method, path, 5_000 // len(OPERATIONS) + 1)
 
 
-def _run_schemathesis(app: Flask, n_examples: int) -> None:
-    """No answer but success or a problem that the description allows."""
-    schemathesis = pytest.importorskip("schemathesis", reason="install the test extra for `schemathesis`")
+def _try(app: Flask, method: str, path: str, n_examples: int) -> None:
+    """Every answer is one that the description allows.
+
+    Not every request that it allows is granted: it cannot say how long a prompt may be.
+    """
+    import schemathesis
     from hypothesis import HealthCheck, given, settings
-    from schemathesis.checks import not_a_server_error
-    from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
+    from schemathesis.specs.openapi.checks import positive_data_acceptance
 
     schema = schemathesis.openapi.from_wsgi("/openapi.json", app)
-    checks = [not_a_server_error, content_type_conformance, response_schema_conformance]
-    for result in schema.get_all_operations():
-        operation = result.ok()
+    operation = schema[re.sub("<(?:[a-z]+:)?([a-z_]+)>", r"{\1}", path)][method]
+    n_asked = 0
 
-        @given(case=operation.as_strategy())
-        @settings(max_examples=n_examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-        def ask(case):
-            if isinstance(case.body, dict) and isinstance(case.body.get("max_tokens"), int):
-                case.body["max_tokens"] = min(case.body["max_tokens"], 8)
-            case.call_and_validate(checks=checks)
+    @given(case=operation.as_strategy())
+    @settings(max_examples=n_examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    def ask(case):
+        nonlocal n_asked
+        n_asked += 1
+        if isinstance(case.body, dict) and isinstance(case.body.get("max_tokens"), int):
+            case.body["max_tokens"] = min(case.body["max_tokens"], 8)
+        case.call_and_validate(excluded_checks=[positive_data_acceptance])
 
-        ask()
+    ask()
+    assert n_asked

@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from datastore.optout import opt_out
+from datastore.records import EncodedDocument
 from serving import create_app
 from serving.portal import Portal
 from serving.portal_lookup import matches, with_digest
@@ -19,8 +21,15 @@ def store(make_store, documents):
     """``doc-0`` is the story, ``doc-1`` begins with it, the others have nothing of it; digests are true."""
     texts = [STORY, f"{STORY} And then it rained, and everybody in the whole village went home again."]
     changed = [replace(d, text=text) for d, text in zip(documents, texts, strict=False)] + documents[2:]
-    sentences = [replace(d, sentences=d.sentences.clip(0, len(d.text))) for d in changed]
-    return make_store([owned(d, digest=text_digest(d.text), title=f"Title of {d.facts.id}") for d in sentences])
+    covered = [replace(d, sentences=spans_of(d)) for d in changed]
+    return make_store([owned(d, digest=text_digest(d.text), title=f"Title of {d.facts.id}") for d in covered])
+
+
+def spans_of(document: EncodedDocument) -> np.ndarray:
+    """As many sentences as the document has, over all of its text."""
+    spans = document.sentences.clip(0, len(document.text))
+    spans[-1, 1] = len(document.text)
+    return spans
 
 
 @pytest.fixture
@@ -36,7 +45,7 @@ def visitor(engine, portal) -> Visitor:
 def test_a_text_is_found_as_itself_and_inside_another(store):
     found = matches(store, STORY)
     assert [(match.document.facts.id, match.is_same) for match in found] == [("doc-0", True), ("doc-1", False)]
-    assert found[1].containment > 0.9
+    assert found[1].containment >= 0.8  # an estimate from five fingerprints: one of them depends on what comes after
 
 
 def test_pasting_and_uploading_find_the_same(visitor):

@@ -30,6 +30,9 @@ class Silo:
     open = classmethod(lambda cls, *_, **__: cls())
 
 sys.modules["silo.generation"] = types.SimpleNamespace(Silo=Silo)
+from serving.engine import Engine
+
+Engine.of_silo = classmethod(lambda cls, silo, **_: cls(silo))
 from serving.commands import serve
 serve("endless", None, "127.0.0.1", 0, "cpu")
 """

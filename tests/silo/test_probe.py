@@ -8,9 +8,9 @@ import pytest
 from datastore.optout import opt_out
 from silo.errors import BadRequest
 from silo.generation import Silo
-from silo.mixture import candidates, interpolate, neighbor_logprobs
+from silo.mixture import Proposal, candidates, interpolate, neighbor_logprobs
 from silo.probe import probe, token_ids
-from silo.settings import KnnSettings
+from silo.settings import DEFAULT_KNN_SHARE, KnnSettings
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_the_numbers_are_those_of_decoding_token_by_token(joined, manual):
         found = store.search(context.float().numpy()[None], knn.k, knn.n_probe)
         shares = neighbor_logprobs(found.squared_distances[0], store.manifest.knn_temperature)
         alone.append(logprobs[token])
-        mixed.append(interpolate(logprobs, candidates(found.values[0], shares), knn.weight)[token])
+        mixed.append(interpolate(logprobs, [Proposal(candidates(found.values[0], shares), DEFAULT_KNN_SHARE)])[token])
         read = [token]
     found = probe(joined, text)
     assert math.isclose(found.lm_logprob, np.mean(alone), abs_tol=1e-3)
