@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+QUANTILES = ("least", "median", "p90", "p99", "most")
+"""As recorded runs name them, in the order in which they are shown."""
+
 
 @dataclass(frozen=True)
 class Cell:

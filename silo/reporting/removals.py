@@ -5,7 +5,7 @@ Works on rows of figures; knows no file and draws nothing.
 
 from collections.abc import Sequence
 
-from silo.reporting.blocks import Cell, Plot, Series, Table, between, fixed, signed, words
+from silo.reporting.blocks import QUANTILES, Cell, Plot, Series, Table, between, fixed, signed, words
 from silo.reporting.runs import Row, Run
 
 STAGES = {
@@ -53,7 +53,6 @@ def _left_out(row: Row) -> Table:
     return Table(f"Series {row['series']!r}, left out", _COLUMNS, tuple(lines), note)
 
 
-_QUANTILES = ("least", "median", "p90", "p99", "most")
 _COLUMNS = ("what the held-out text was predicted with", "nats per token", "bits per byte", "perplexity")
 
 
@@ -110,10 +109,10 @@ def _latency(row: Row) -> Table:
     lines = []
     for name in ("sequential", "bulk"):
         found = row[f"{name}_ms_quantiles"]
-        values = (fixed(found[quantile], 1) for quantile in _QUANTILES)
+        values = (fixed(found[quantile], 1) for quantile in QUANTILES)
         lines.append(words((name, f"{len(row[f'{name}_ms']):,}", *values)))
     note = f"Compaction of all of them: {fixed(row['compaction_ms'], 1)} ms."
-    return Table("Milliseconds to an opt-out in force", ("removal", "documents", *_QUANTILES), tuple(lines), note)
+    return Table("Milliseconds to an opt-out in force", ("removal", "documents", *QUANTILES), tuple(lines), note)
 
 
 def _erasure(row: Row) -> Table:

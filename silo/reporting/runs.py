@@ -17,7 +17,8 @@ from typing import Any
 from silo.errors import BadRequest
 
 Row = Mapping[str, Any]
-PERPLEXITY, GAP, SCALING, OPTOUT = "eval ppl", "eval gap", "eval scaling", "eval optout"
+PERPLEXITY, GAP, SCALING = "eval ppl", "eval gap", "eval scaling"
+OPTOUT, ATTRIBUTION = "eval optout", "eval attribution"
 ABLATION, TRAINING = "ablation", "train"
 FACTS = ("argv", "date", "commit", "seed", "machine", "versions")
 """What a run says of how it was made; runs of older forms lack some or all of it."""

@@ -16,11 +16,13 @@ from silo.reporting.comparisons import (
     scaling_blocks,
     training_blocks,
 )
+from silo.reporting.credit import credit_blocks
 from silo.reporting.generic import generic_tables, shown
 from silo.reporting.predictors import perplexity_blocks, short
 from silo.reporting.removals import removal_blocks
 from silo.reporting.runs import (
     ABLATION,
+    ATTRIBUTION,
     FACTS,
     GAP,
     OPTOUT,
@@ -39,6 +41,7 @@ BLOCKS: dict[str, Callable[[Run], Blocks]] = {
     GAP: gap_blocks,
     SCALING: scaling_blocks,
     OPTOUT: removal_blocks,
+    ATTRIBUTION: credit_blocks,
     ABLATION: ablation_blocks,
     TRAINING: training_blocks,
 }
@@ -54,6 +57,9 @@ _DESCRIBED: dict[str, tuple[frozenset[str], ...]] = {
         frozenset({"are_files_equal"}),
         frozenset({"worth_of_what_was_removed"}),
     ),
+    ATTRIBUTION: tuple(
+        frozenset({name}) for name in ("mean_parametric", "held_fall", "mean_mass_of_planted", "among_ranked")
+    ),
 }
 """Names of which a row has all of one set, where its kind describes it; without an entry, every row."""
 TITLES = {
@@ -61,6 +67,7 @@ TITLES = {
     GAP: "How much of the gap is closed",
     SCALING: "How the datastore's size matters",
     OPTOUT: "What an opt-out takes away",
+    ATTRIBUTION: "Whether credit is due",
     ABLATION: "Ablation",
     TRAINING: "Training",
 }
@@ -80,6 +87,10 @@ _PROTOCOL = {
     OPTOUT: (
         "Documents of a series are taken out of a copy of the store while one of them is predicted; then stored texts "
         "are removed and asked for, verbatim and reworded, beside a store that never had them."
+    ),
+    ATTRIBUTION: (
+        "A token's masses are the terms of the mixture that predicted it. Sources that are credited are taken out of a "
+        "copy of the store, with all else held and as it is served; facts are planted in a copy, asked for and removed."
     ),
     ABLATION: "Each variant gets as many tokens as the compute of the base allows; validation text decides.",
     TRAINING: "The loss is that of the training batches; validation text, where there is some, trained nothing.",

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from silo.reporting.blocks import Plot, Table, words
+from silo.reporting.blocks import QUANTILES, Plot, Table, words
 from silo.reporting.generic import generic_tables, shown
 from silo.reporting.removals import STAGES
 from silo.reporting.runs import read_run, read_runs
@@ -213,3 +213,29 @@ def test_a_list_of_objects_is_a_table_of_its_own_called_by_its_row():
     assert [cell.text for cell in outer.rows[0]] == ["leave out", "2", "2 below"]
     assert [[cell.text for cell in one] for one in inner.rows] == [["a", "1.5"], ["b", "2.5"]]
     assert inner.is_detail and not outer.is_detail
+
+
+def test_credit_is_told_by_masses_falls_planted_facts_and_a_search(record_run):
+    masses = {"mean_parametric": 0.4, "mean_named": 0.5, "mean_unnamed": 0.1, "largest_deviation": 2e-16, "n_tokens": 8}
+    falls = {name: dict.fromkeys(QUANTILES, 0.0182) for name in ("cited_fall", "held_fall", "served_less_cited")}
+    falls |= {"served_fall": dict.fromkeys(QUANTILES, -0.5), "heard_not_cited_served_fall": {}}
+    counts = {"n_removed": 1, "n_tokens": 8, "n_cited": 3, "n_not_heard": 6, "not_heard_n_changed": 0}
+    counts |= {"held_largest_deviation": 7e-18, "not_heard_largest_change": 0.0}
+    planted = {"n_facts": 32, "n_whole": 30, "precision": 0.9375, "baseline_precision": 0.5, "n_whole_after_removal": 0}
+    agreement = {"n_sentences": 9, "first": 0.25, "among_ranked": 0.75, "same_document": None}
+    rows = [
+        {"check": "masses"} | masses,
+        {"check": "counterfactual"} | falls | counts,
+        {"check": "planted facts", "mean_mass_of_planted": 0.875} | planted,
+        {"check": "agreement with BM25", "mean_mass_of_first_source": 0.458} | agreement,
+        {"check": "moon", "light": 0.777},
+    ]
+    found = section(read_run(record_run("eval attribution", rows)))
+    mass, fall, facts, search = found.tables[:4]
+    assert [cell.text for cell in mass.rows[0]] == ["8", "40.0 %", "50.0 %", "10.0 %", "2.0e-16"]
+    assert cells(fall)["fall as served", "median"].text == "−5.00e−01"
+    assert {cell.text for cell in fall.rows[-1][1:]} == {"–"}
+    assert "of 8 tokens they were credited in 3" in fall.note and "Of 6 tokens" in fall.note
+    assert cells(facts)["tokens that owe most to the planted sentence", "figure"].text == "93.8 %"
+    assert cells(search)["BM25 names the same document first", "figure"].text == "–"
+    assert "0.777" in texts(found.tables)
