@@ -4,7 +4,7 @@ Opens files; knows the forms that they have and nothing of what is shown. What i
 reason, never passed over.
 
     {"config": {"command": "eval ppl", …}, "commit": …, "seed": …, "rows": […]}    one run, in FILE.json
-    rows alone, one a line                                                         older runs, ablations and training
+    rows alone, one a line                                           older runs, ablations, training, other figures
 """
 
 import hashlib
@@ -39,7 +39,7 @@ class Run:
     digest: str
     """SHA-256 of the file."""
     kind: str
-    """The command that wrote it."""
+    """The command that wrote it; empty where nobody says."""
     config: Row
     facts: Row
     """Of ``FACTS``, those that it states."""
@@ -119,8 +119,10 @@ def _whole(path: Path, digest: str, facts: Any) -> Run:
 
 def _lines(path: Path, digest: str, lines: Sequence[Any]) -> Run:
     rows = _checked(lines)
-    if not (kind := _form(rows)):
-        raise ValueError(f"its rows are of no known form; the first has {', '.join(rows[0])}")
+    if (kind := _form(rows)) is None:
+        if not all(any(isinstance(value, int | float) for _, value in leaves(row)) for row in rows):
+            raise ValueError(f"its rows have no figures; the first has {', '.join(rows[0])}")
+        kind = ""
     stated: dict[str, Any] = {}
     for name in FACTS:
         found = {json.dumps(row[name], sort_keys=True) for row in rows if name in row}

@@ -27,6 +27,7 @@ def test_a_run_says_what_it_does_not_state(record_run):
         ([{"domain": "a", "bits_per_byte": 1.0, "nats_per_token": 2.0}], PERPLEXITY),
         ([{"variant": "a", "validation_bits_per_byte": 2.5, "seed": 3}], ABLATION),
         ([{"step": 1, "loss": 2.5}, {"step": 2, "loss": 2.0}], TRAINING),
+        ([{"step": 1, "loss": 2.5}, {"speed": {"tokens": 3}}], ""),
     ],
 )
 def test_rows_alone_are_known_by_their_form(tmp_path, rows, kind):
@@ -60,7 +61,7 @@ def test_metrics_beside_a_checkpoint_have_its_recipe(tmp_path):
         ("empty.json", '{"rows": []}', "no rows"),
         ("numbers.json", '{"rows": [1]}', "must be an object"),
         ("config.json", '{"config": 1, "rows": [{"a": 1}]}', "config must be an object"),
-        ("unknown.jsonl", '{"a": 1}\n', "no known form; the first has a"),
+        ("texts.jsonl", '{"id": "a", "text": "b"}\n', "no figures; the first has id, text"),
         ("empty.jsonl", "", "no rows"),
         ("binary.json", "\x00", "Expecting value"),
     ],
