@@ -52,13 +52,13 @@ def stand_in(out: Annotated[Path, typer.Argument(help="The folder to make.")]) -
     """Corpora of text that comes with SILO and Python."""
     manual = list(_manual())
     library = list(_library(Path(sysconfig.get_paths()["stdlib"])))
-    licensed, others = ([_shorter(one) for one in exercises(n, seed)] for n, seed in ((70, 0), (50, 1)))
+    licensed, others = ([_shorter(one) for one in exercises(n, seed)] for n, seed in ((60, 0), (48, 1)))
     series = [replace(one, license=STAND_IN, owner=f"series {i % 4}") for i, one in enumerate(others)]
     with new_folder(out) as folder:
-        _write(folder / "low" / "exercises", LOW, _split(licensed, 10))
-        _write(folder / "low" / "manual", LOW, _split(manual, 10))
-        _write(folder / "high" / "series", HIGH, _split(series, 10))
-        _write(folder / "high" / "modules", HIGH, _split(library, 10))
+        _write(folder / "low" / "exercises", LOW, _split(licensed, 12))
+        _write(folder / "low" / "manual", LOW, _split(manual, 12))
+        _write(folder / "high" / "series", HIGH, _split(series, 12))
+        _write(folder / "high" / "modules", HIGH, _split(library, 12))
 
 
 @app.command("sample")
@@ -108,7 +108,7 @@ def _library(folder: Path) -> Iterator[Document]:
     for name in _MODULES:
         path = next((p for p in (folder / f"{name}.py", folder / name / "__init__.py") if p.exists()), None)
         text = "" if path is None else path.read_text(encoding="utf-8")
-        for i, start in enumerate(range(0, min(len(text) - _PIECE, 9 * _PIECE), _PIECE)):
+        for i, start in enumerate(range(0, min(len(text) - _PIECE, 6 * _PIECE), _PIECE)):
             piece = text[start : start + _PIECE]
             yield Document(f"modules/{name}-{i}", piece, STAND_IN, "modules", f"{name}, part {i}", f"module {name}")
 
