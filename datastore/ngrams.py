@@ -19,7 +19,8 @@ listed once for each change of the live mask, and every question subtracts them 
 place are its live neighbors, and a count is the length of a range less the dead ranks within. The answer is, to the
 integer, that of a segment which never had the document.
 
-Why binary search over the whole batch at once: a step costs about as much for hundreds of contexts as for one.
+Why binary search over the whole batch at once: a step costs about as much for hundreds of contexts as for one. For a
+few it costs more than looking at them one by one, which ``walking`` does.
 """
 
 from collections.abc import Sequence
@@ -35,11 +36,14 @@ from pydivsufsort import divsufsort
 from datastore.errors import BadArrays, CorruptDatastore
 from datastore.files import load_array
 from datastore.views import LiveMask
+from datastore.walking import Walk
 
 FILE_NAME = "ngrams.npy"
 _LARGE = 1 << 11
 """Ranges with at least this many entries are tallied one by one, and remembered until the live mask changes."""
 _MAX_REMEMBERED = 1 << 8
+_FEW = 8
+"""So many sequences are looked for one by one."""
 _STEP = 128
 """How many entries a step of a search looks at, at least, however few the sequences."""
 _TALLY_ENTRIES = 1 << 20
@@ -79,6 +83,11 @@ class Sequences:
     def last(self, lengths: NDArray[np.int64]) -> "Sequences":
         """The last ``lengths`` ``(q, m)`` tokens of each sequence, as ``q * m`` sequences."""
         return Sequences(self.tokens, np.repeat(self.ends, lengths.shape[1]), lengths.ravel())
+
+    def row(self, row: int) -> list[int]:
+        """The tokens of one sequence."""
+        found: list[int] = self.tokens[self.ends[row] - self.lengths[row] : self.ends[row]].tolist()
+        return found
 
     def rows(self, rows: NDArray[np.int64]) -> "Sequences":
         """The sequences at ``rows`` ``(r,)``."""
@@ -124,6 +133,7 @@ class NgramsView:
                 f"{source} should hold {self.n_entries} int32 positions; "
                 f"it holds {self._order.shape} {self._order.dtype}"
             )
+        self._walk = Walk(self._order, self._tokens, self._starts)
         self._known: tuple[LiveMask, int, _Living] | None = None
 
     @classmethod
@@ -137,6 +147,9 @@ class NgramsView:
         n_live = self.n_entries - len(living.dead)
         if n_live == 0:
             return np.zeros_like(sequences.lengths)
+        if len(sequences.ends) <= _FEW:
+            found = [self._longest_one(sequences.row(row), living) for row in range(len(sequences.ends))]
+            return np.array(found, dtype=np.int64)
         rank, matched_below, matched_above = self._bisect(sequences, np.zeros(len(sequences.ends), dtype=bool))
         if len(living.dead) == 0:
             return np.maximum(matched_below, matched_above)
@@ -155,6 +168,9 @@ class NgramsView:
         An empty sequence ends nowhere.
         """
         q = len(sequences.ends)
+        if q <= _FEW:
+            found = np.array(self._ranges_one_by_one(sequences), dtype=np.int64).reshape(q, 2)
+            return found[:, 0], found[:, 1]
         twice = Sequences(sequences.tokens, np.tile(sequences.ends, 2), np.tile(sequences.lengths, 2))
         rank, _, _ = self._bisect(twice, np.arange(2 * q) >= q)
         return rank[:q], np.where(sequences.lengths > 0, rank[q:], rank[:q])
@@ -187,6 +203,28 @@ class NgramsView:
     def holds(self, start: int, stop: int) -> int:
         """As ``View.holds``."""
         return int(((self._order >= start) & (self._order < stop)).sum())
+
+    def _longest_one(self, sequence: list[int], living: "_Living") -> int:
+        below, above = self._bracket_one(sequence)
+        rank, matched_below, matched_above = self._walk.place(sequence, below, above)
+        if len(living.dead) == 0:
+            return max(matched_below, matched_above)
+        n_live = self.n_entries - len(living.dead)
+        nth = int(rank - living.n_dead_below(np.int64(rank)))
+        beside = [int(living.rank(np.int64(n))) for n in (nth - 1, nth) if 0 <= n < n_live]
+        return max(self._walk.compare(int(self._order[rank]), sequence)[0] for rank in beside)
+
+    def _ranges_one_by_one(self, sequences: Sequences) -> list[tuple[int, int]]:
+        """As ``ranges``; runs of rows with one end and falling lengths, as ``Sequences.last`` makes them, as one."""
+        found: list[tuple[int, int]] = []
+        ends, lengths = sequences.ends.tolist(), sequences.lengths.tolist()
+        while (row := len(found)) < len(ends):
+            stop = row + 1
+            while stop < len(ends) and ends[stop] == ends[row] and lengths[stop] <= lengths[stop - 1]:
+                stop += 1
+            sequence = sequences.row(row)
+            found += self._walk.ranges(sequence, lengths[row:stop], *self._bracket_one(sequence))
+        return found
 
     def _tally_one(self, number: int, ranks: NDArray[np.int64], live: LiveMask) -> Tally:
         known = self._living(live).tallies
@@ -258,6 +296,10 @@ class NgramsView:
         last = np.where(sequences.lengths > 0, sequences.tokens[sequences.ends - 1] + 1, 0)
         last = np.minimum(last, len(self._first_ranks) - 2)
         return self._first_ranks[last] - 1, self._first_ranks[last + 1]
+
+    def _bracket_one(self, sequence: list[int]) -> tuple[int, int]:
+        last = min(sequence[-1] + 1 if sequence else 0, len(self._first_ranks) - 2)
+        return int(self._first_ranks[last]) - 1, int(self._first_ranks[last + 1])
 
     @cached_property
     def _first_ranks(self) -> NDArray[np.int64]:

@@ -201,7 +201,8 @@ def nothing_else(lm_gold: Float[np.ndarray, " n"]) -> dict[str, np.ndarray]:
     return {"gold": gold, "features": np.zeros((n, 0), np.float32), "is_present": is_present}
 
 
-def _folder(cache: Path, lm: LanguageModel, store: Datastore | None, settings: TraceSettings) -> Path:
+def folder_of(cache: Path, store: Datastore | None) -> Path:
+    """Where ``cache`` keeps what is made with ``store`` as it is now; what was made before it changed is taken away."""
     named = "lm" if store is None else f"{store.id}-{store.epoch}"
     if store is not None and cache.exists():
         for other in cache.glob(f"{store.id}-*"):
@@ -209,8 +210,12 @@ def _folder(cache: Path, lm: LanguageModel, store: Datastore | None, settings: T
                 for path in sorted(other.rglob("*"), reverse=True):
                     path.rmdir() if path.is_dir() else path.unlink()
                 other.rmdir()
+    return cache / named
+
+
+def _folder(cache: Path, lm: LanguageModel, store: Datastore | None, settings: TraceSettings) -> Path:
     made_of = json.dumps([lm.fingerprint, asdict(settings)], sort_keys=True)
-    return cache / named / hashlib.sha256(made_of.encode()).hexdigest()[:16]
+    return folder_of(cache, store) / hashlib.sha256(made_of.encode()).hexdigest()[:16]
 
 
 def _load(path: Path) -> Trace | None:

@@ -213,6 +213,24 @@ def test_a_batch_is_answered_as_one_by_one(make_store, documents):
     assert answers(store, contexts, [9, 2]) == [one for c in contexts for one in answers(store, [c], [9, 2])]
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_few_sequences_are_found_as_many_are(seed, monkeypatch):
+    random = np.random.default_rng(seed)
+    lengths = random.integers(0, 12, random.integers(1, 8))
+    documents = [[*random.integers(1, 4, n), END] for n in lengths]
+    tokens = np.array([token for document in documents for token in document], dtype=np.uint16)
+    starts = np.cumsum([0, *(len(document) for document in documents[:-1])])
+    view, live = NgramsView.of(tokens, starts), LiveMask(random.random(len(tokens)) < random.choice([0.3, 0.8, 1]))
+    sequences = Sequences.of([random.integers(0, 5, n) for n in random.integers(0, 10, 8)])
+    suffixes = sequences.last(np.minimum(np.array([9, 4, 4, 1, 0, 3]), sequences.lengths[:, None]))
+
+    def found(few: int) -> list[list]:
+        monkeypatch.setattr(ngrams, "_FEW", few)
+        return [found.tolist() for found in (view.longest(sequences, live), *view.ranges(suffixes))]
+
+    assert found(few=1000) == found(few=0)
+
+
 def test_what_is_not_there_is_not_found(make_store):
     for store in (make_store(), make_store([document("empty", [])]), make_store([document("a", [1, 2])])):
         unknown = [49, 50, 1 << 16, 1 << 40]
