@@ -1,9 +1,10 @@
 """Corpora for a reproduction: text that this machine has, or a sample of a folder of corpora.
 
     python -m silo.reproduction.corpora stand-in OUT
-    python -m silo.reproduction.corpora sample IN OUT --train-bytes 4000000 --store-bytes 1000000 --eval-bytes 30000
+    python -m silo.reproduction.corpora sample IN OUT --train-bytes 4000000 --store-bytes 1000000 …
 
-Both make ``low/DOMAIN/{train,validation,test}.jsonl.gz`` and ``high/DOMAIN/{datastore,validation,test}.jsonl.gz``.
+Both make ``low/DOMAIN/{train,gate,validation,test}.jsonl.gz``, where ``gate`` is a part of ``train``, and
+``high/DOMAIN/{datastore,validation,test}.jsonl.gz``.
 Reads and writes documents; trains and stores nothing.
 
 The **stand-in** needs no network: exercises of our generator and chapters of Python's manual are the licensed text;
@@ -28,6 +29,8 @@ from silo.files import new_folder
 from silo.mathematics import exercises
 
 LOW, HIGH = ("train", "validation", "test"), ("datastore", "validation", "test")
+GATE = "gate"
+"""Of a licensed domain, the part of ``train`` that is stored where a gate is fitted."""
 STAND_IN = "LicenseRef-stand-in-for-high-risk-text"
 _MODULES = (
     "argparse",
@@ -55,8 +58,8 @@ def stand_in(out: Annotated[Path, typer.Argument(help="The folder to make.")]) -
     licensed, others = ([_shorter(one) for one in exercises(n, seed)] for n, seed in ((60, 0), (48, 1)))
     series = [replace(one, license=STAND_IN, owner=f"series {i % 4}") for i, one in enumerate(others)]
     with new_folder(out) as folder:
-        _write(folder / "low" / "exercises", LOW, _split(licensed, 12))
-        _write(folder / "low" / "manual", LOW, _split(manual, 12))
+        _write(folder / "low" / "exercises", LOW, _split(licensed, 12), 20 * _PIECE)
+        _write(folder / "low" / "manual", LOW, _split(manual, 12), 20 * _PIECE)
         _write(folder / "high" / "series", HIGH, _split(series, 12))
         _write(folder / "high" / "modules", HIGH, _split(library, 12))
 
@@ -67,6 +70,7 @@ def sample(
     out: Annotated[Path, typer.Argument(help="The folder to make.")],
     train_bytes: Annotated[int, typer.Option(min=1, help="Of each licensed domain that trains.")],
     store_bytes: Annotated[int, typer.Option(min=1, help="Of each high-risk domain that is stored.")],
+    gate_bytes: Annotated[int, typer.Option(min=1, help="Of each licensed domain that is stored for a gate.")],
     eval_bytes: Annotated[int, typer.Option(min=1, help="Of each validation and test text.")],
 ) -> None:
     """A smaller part of a folder of corpora: documents in the order of their digests, so that nobody chose which."""
@@ -82,8 +86,8 @@ def sample(
                 for split, place in zip(splits, places, strict=True):
                     if place is None:
                         raise UnreadableCorpus(f"expected {split}.jsonl.gz in {corpora / kind / domain}; found none")
-                    found.append(_first(read_documents(str(place)), limits.get(split, eval_bytes)))
-                _write(folder / kind / domain, splits, found)
+                    found.append(list(_first(read_documents(str(place)), limits.get(split, eval_bytes))))
+                _write(folder / kind / domain, splits, found, gate_bytes if kind == "low" else 0)
 
 
 def _first(documents: Iterable[Document], n_bytes: int) -> Iterator[Document]:
@@ -126,9 +130,10 @@ def _split(documents: Sequence[Document], every: int) -> list[list[Document]]:
     return parts
 
 
-def _write(folder: Path, splits: Sequence[str], parts: Iterable[Iterable[Document]]) -> None:
+def _write(folder: Path, splits: Sequence[str], parts: Sequence[Sequence[Document]], gate_bytes: int = 0) -> None:
     folder.mkdir(parents=True)
-    for split, documents in zip(splits, parts, strict=True):
+    gate = {GATE: list(_first(parts[0], gate_bytes))} if gate_bytes else {}
+    for split, documents in (dict(zip(splits, parts, strict=True)) | gate).items():
         write_documents(folder / f"{split}.jsonl.gz", sorted(documents, key=lambda one: one.id))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from silo.errors import BadRequest
-from silo.reproduction.corpora import HIGH, LOW
+from silo.reproduction.corpora import GATE, HIGH, LOW
 from silo.reproduction.steps import Step
 
 
@@ -59,7 +59,8 @@ SCALES = {
         searched=1024,
         optout=("--max-tokens", "512"),
         attribution=("--max-tokens", "256"),
-        sample=("--train-bytes", "4000000", "--store-bytes", "1000000", "--eval-bytes", "30000"),
+        sample=("--train-bytes", "4000000", "--store-bytes", "1000000", "--gate-bytes", "150000",
+                "--eval-bytes", "30000"),
     ),
 }  # fmt: skip
 
@@ -155,14 +156,14 @@ class Plan:
 
     def stores(self) -> list[Step]:
         """The datastore; and a gate, fitted with two stores of half of the licensed domains each."""
-        at, trained = self.at, self.at.texts("low", LOW[0], self.low)
+        at, stored = self.at, self.at.texts("low", GATE, self.low)
         halves = [at.out / f"licensed-{i}" for i in (0, 1)]
         fit = ("silo", "datastore", "fit-gate", str(at.gate), *self._model, *_options("--datastore", halves))
         fit += (*_options("--licensed", at.texts("low", "validation", self.low)), *self._cache)
         return [
             self._built(at.store, at.texts("high", HIGH[0], self.high), "Store the high-risk text"),
-            self._built(halves[0], trained[::2], "Store half of the licensed domains, for the gate"),
-            self._built(halves[1], trained[1::2], "Store the other half"),
+            self._built(halves[0], stored[::2], "Store half of the licensed domains, for the gate"),
+            self._built(halves[1], stored[1::2], "Store the other half"),
             Step("Fit the gate on licensed text", fit, at.gate, (at.lm, at.corpora, *halves)),
         ]
 

@@ -7,7 +7,7 @@ from silo.corpora import read_documents, write_documents
 from silo.documents import Document
 from silo.errors import UnreadableCorpus
 from silo.licenses import RiskClass, classify
-from silo.reproduction.corpora import HIGH, LOW, app
+from silo.reproduction.corpora import GATE, HIGH, LOW, app
 
 
 def run(*arguments):
@@ -33,10 +33,10 @@ def stand_in(tmp_path_factory):
 
 def test_the_stand_in_has_every_split_and_no_document_twice(stand_in):
     found = documents(stand_in)
-    expected = {f"low/{d}/{s}.jsonl.gz" for d in ("exercises", "manual") for s in LOW}
+    expected = {f"low/{d}/{s}.jsonl.gz" for d in ("exercises", "manual") for s in (*LOW, GATE)}
     assert set(found) == expected | {f"high/{d}/{s}.jsonl.gz" for d in ("series", "modules") for s in HIGH}
     assert all(found.values())
-    digests = [one.digest for some in found.values() for one in some]
+    digests = [one.digest for name, some in found.items() for one in some if GATE not in name]
     assert len(digests) == len(set(digests))
 
 
@@ -66,15 +66,27 @@ def corpora(tmp_path):
     return tmp_path / "corpora"
 
 
-LIMITS = ("--train-bytes", 900, "--store-bytes", 600, "--eval-bytes", 300)
+LIMITS = ("--train-bytes", 900, "--store-bytes", 600, "--gate-bytes", 400, "--eval-bytes", 300)
 
 
 def test_a_sample_has_so_much_of_each_split_and_a_larger_one_contains_it(corpora, tmp_path):
     run("sample", corpora, tmp_path / "small", *LIMITS)
-    run("sample", corpora, tmp_path / "large", "--train-bytes", 2000, "--store-bytes", 600, "--eval-bytes", 10000)
+    run(
+        "sample",
+        corpora,
+        tmp_path / "large",
+        "--train-bytes",
+        2000,
+        "--store-bytes",
+        600,
+        "--gate-bytes",
+        400,
+        "--eval-bytes",
+        10000,
+    )
     small, large = documents(tmp_path / "small"), documents(tmp_path / "large")
-    assert set(small) == {f"low/a/{s}.jsonl.gz" for s in LOW} | {f"high/b/{s}.jsonl.gz" for s in HIGH}
-    for name, limit in (("low/a/train", 900), ("high/b/datastore", 600), ("high/b/test", 300)):
+    assert set(small) == {f"low/a/{s}.jsonl.gz" for s in (*LOW, GATE)} | {f"high/b/{s}.jsonl.gz" for s in HIGH}
+    for name, limit in (("low/a/train", 900), ("high/b/datastore", 600), ("low/a/gate", 400), ("high/b/test", 300)):
         sizes = [len(one.text) for one in small[f"{name}.jsonl.gz"]]
         assert sum(sizes) - max(sizes) < limit <= sum(sizes)
     for name, some in small.items():
@@ -89,3 +101,10 @@ def test_a_folder_that_is_laid_out_otherwise_is_refused(corpora, tmp_path):
     with pytest.raises(UnreadableCorpus, match="expected folders of domains"):
         run("sample", tmp_path / "nothing", tmp_path / "out", *LIMITS)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_stored_for_a_gate_is_a_part_of_what_trains(stand_in):
+    found = documents(stand_in)
+    for domain in ("exercises", "manual"):
+        gate, train = ({one.id for one in found[f"low/{domain}/{split}.jsonl.gz"]} for split in (GATE, "train"))
+        assert gate < train

@@ -73,7 +73,7 @@ def test_validation_tunes_before_the_tests_are_read(places):
 def test_half_of_the_licensed_domains_is_in_each_store_of_the_gate(places):
     stores = {step.makes.name: set(step.command) for step in steps(places, "smoke")}
     halves = [
-        {word for word in stores[name] if "train.jsonl" in word} - set(_after(places, name, "--licensed"))
+        {word for word in stores[name] if "gate.jsonl" in word} - set(_after(places, name, "--documents"))
         for name in ("licensed-0", "licensed-1")
     ]
     documents = [set(_after(places, name, "--documents")) for name in ("licensed-0", "licensed-1")]
