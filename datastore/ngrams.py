@@ -191,14 +191,14 @@ class NgramsView:
 
     def tally(self, first: NDArray[np.int64], last: NDArray[np.int64], live: LiveMask) -> Tally:
         """The values of the live entries in each range of ranks; rows are indices into ``first``."""
-        distinct, numbers = np.unique(np.stack([first, last], axis=1), axis=0, return_inverse=True)
+        distinct, numbers = _distinct(first, last)
         sizes = distinct[:, 1] - distinct[:, 0]
         large = np.flatnonzero(sizes >= _LARGE)
         small = np.flatnonzero((sizes > 0) & (sizes < _LARGE))
         chunks = np.split(small, np.flatnonzero(np.diff(np.cumsum(sizes[small]) // _TALLY_ENTRIES)) + 1)
         parts = [self._tally_one(number, distinct[number], live) for number in large.tolist()]
         parts += [self._tally_many(chunk, distinct[chunk, 0], sizes[chunk], live) for chunk in chunks if len(chunk)]
-        return _spread(summed(parts), numbers.ravel(), len(distinct))
+        return _spread(summed(parts), numbers, len(distinct))
 
     def holds(self, start: int, stop: int) -> int:
         """As ``View.holds``."""
@@ -210,9 +210,9 @@ class NgramsView:
         if len(living.dead) == 0:
             return max(matched_below, matched_above)
         n_live = self.n_entries - len(living.dead)
-        nth = int(rank - living.n_dead_below(np.int64(rank)))
-        beside = [int(living.rank(np.int64(n))) for n in (nth - 1, nth) if 0 <= n < n_live]
-        return max(self._walk.compare(int(self._order[rank]), sequence)[0] for rank in beside)
+        nth = rank - int(living.n_dead_below(np.array([rank]))[0])
+        beside = living.rank(np.array([n for n in (nth - 1, nth) if 0 <= n < n_live]))
+        return max(self._walk.compare(position, sequence)[0] for position in self._positions(beside).tolist())
 
     def _ranges_one_by_one(self, sequences: Sequences) -> list[tuple[int, int]]:
         """As ``ranges``; runs of rows with one end and falling lengths, as ``Sequences.last`` makes them, as one."""
@@ -380,6 +380,17 @@ def _spread(tally: Tally, numbers: NDArray[np.int64], n: int) -> Tally:
     before = np.cumsum(sizes) - sizes
     taken = np.arange(sizes.sum()) + np.repeat(first - before, sizes)
     return np.repeat(np.arange(len(numbers)), sizes), tokens[taken], counts[taken]
+
+
+def _distinct(first: NDArray[np.int64], last: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The distinct ranges, ``(r, 2)`` in order, and which of them each is."""
+    if len(first) > _FEW:
+        distinct, numbers = np.unique(np.stack([first, last], axis=1), axis=0, return_inverse=True)
+        return distinct, numbers.ravel()
+    pairs = list(zip(first.tolist(), last.tolist(), strict=True))
+    number = {pair: i for i, pair in enumerate(sorted(set(pairs)))}
+    found = np.array([number[pair] for pair in pairs], dtype=np.int64)
+    return np.array(list(number), dtype=np.int64).reshape(-1, 2), found
 
 
 def _joined(rows: NDArray[np.int64], tokens: NDArray[np.int64]) -> NDArray[np.int64]:

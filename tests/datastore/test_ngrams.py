@@ -226,7 +226,9 @@ def test_few_sequences_are_found_as_many_are(seed, monkeypatch):
 
     def found(few: int) -> list[list]:
         monkeypatch.setattr(ngrams, "_FEW", few)
-        return [found.tolist() for found in (view.longest(sequences, live), *view.ranges(suffixes))]
+        first, last = view.ranges(suffixes)
+        tallies = [view.tally(first[:n], last[:n], live) for n in (0, 1, len(first))]
+        return [found.tolist() for found in (view.longest(sequences, live), first, last, *sum(tallies, ()))]
 
     assert found(few=1000) == found(few=0)
 
