@@ -35,7 +35,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"SILO needs Python 3.11 or later; $(PYTHON) is {sys.version.split()[0]}. Try: make PYTHON=python3.12")'
 	@echo 'Making $(VENV); about 1.7 GB on the disk, more where torch comes with CUDA …'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[$(FAISS),passages,portal,browser,test]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[$(FAISS),passages,portal,browser,report,test]'
 	@touch $@
 
 clean:

@@ -12,7 +12,8 @@
     ├── NotInstalled           an optional part was asked for that is not installed
     ├── PromptTooLong          prompt and completion do not fit the LM's context
     ├── BadRequest             a generation setting is out of its range
-    └── DemoStopped            a step of the demo failed
+    ├── DemoStopped            a step of the demo failed
+    └── ReproductionStopped    a step of the reproduction failed
 
 Each message says what was expected, what arrived, and what to do next.
 """
@@ -68,3 +69,7 @@ class BadRequest(SiloError):
 
 class DemoStopped(SiloError):
     """A step of the demo failed."""
+
+
+class ReproductionStopped(SiloError):
+    """A step of the reproduction failed."""

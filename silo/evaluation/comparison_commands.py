@@ -93,7 +93,8 @@ def scaling(
         scores.append(seen[1][i].scores(logprobs(choice, seen[1][i], settings)))
         figures = likelihood(scores[-1])
         n_bytes, short = round(bytes_per_entry * part.n_entries), looked.n_short[i] / max(1, looked.n_positions)
-        rows.append({"n_entries": part.n_entries, "n_bytes": n_bytes, "short_of_k": float(short)} | asdict(figures))
+        facts = {"n_entries": part.n_entries, "n_store_bytes": n_bytes, "short_of_k": float(short)}
+        rows.append(facts | asdict(figures))
         rows[-1]["choice"] = asdict(choice)
         nats, perplexity = f"{figures.nats_per_token:.3f}", f"{figures.perplexity_per_token:.2f}"
         tuned = (str(choice.k), f"{choice.shares[1]:.2f}", f"{short:.1%}")

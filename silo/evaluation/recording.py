@@ -7,6 +7,7 @@ import hashlib
 import json
 import platform
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -22,6 +23,7 @@ def record(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], *, seed
     """One recorded run, as plain JSON."""
     return {
         "config": dict(config),
+        "argv": typed(sys.argv),
         "commit": commit(Path(__file__).parent),
         "seed": seed,
         "date": now.isoformat(timespec="seconds"),
@@ -41,6 +43,14 @@ def commit(folder: Path) -> str:
     """The commit of the code in ``folder``, with ``+`` where files differ from it; empty outside of a repository."""
     found = _git(folder, "rev-parse", "HEAD")
     return found + "+" if found and _git(folder, "status", "--porcelain", "--untracked-files=no") else found
+
+
+def typed(argv: Sequence[str]) -> list[str]:
+    """The command line that runs, as one types it: ``silo …``, or ``python FILE …``."""
+    program = Path(argv[0])
+    if program.name in {"silo", "__main__.py"}:
+        return ["silo", *argv[1:]]
+    return ["python", f"{program.parent.name}/{program.name}", *argv[1:]]
 
 
 def digest_of(digests: Iterable[str]) -> str:

@@ -62,6 +62,7 @@ def test_sizes_are_compared_from_the_command_line(llama, build, manual, tmp_path
     rows = json.loads(out.read_text())["rows"]
     assert [row.get("n_entries", 0) for row in rows][1] == store.n_entries
     assert rows[0]["n_entries"] >= 50
+    assert rows[0]["n_store_bytes"] < rows[1]["n_store_bytes"] and rows[0]["n_bytes"] == rows[1]["n_bytes"]
     assert "extrapolated, not measured" in output
     assert rows[2]["extrapolated"]["n_entries"] == 10 * store.n_entries
     doubling = rows[2]["slope"]["nats_per_doubling"]

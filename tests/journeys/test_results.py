@@ -1,0 +1,44 @@
+"""The README claims what was recorded, and nothing else."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from silo.reporting.readme import BEGIN, END, section, unbacked, with_section
+from silo.reporting.runs import Run, read_runs
+
+ROOT = Path(__file__).parents[2]
+RECORDED = ["research/results", "silo/models/silo-6m/metrics.jsonl"]
+
+
+@pytest.fixture
+def readme() -> str:
+    return (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> tuple[Run, ...]:
+    monkeypatch.chdir(ROOT)
+    found, others = read_runs(RECORDED)
+    assert others == (), "what lies in research/results is a recorded run"
+    return found
+
+
+def test_the_results_in_the_readme_are_what_the_recorded_runs_give(readme: str, runs: tuple[Run, ...]) -> None:
+    command = shlex.join(["silo", "report", *RECORDED, "--readme", "README.md"])
+    assert readme == with_section(readme, section(runs, command)), f"run `{command}`"
+
+
+def test_every_measurement_elsewhere_in_the_readme_was_recorded(readme: str, runs: tuple[Run, ...]) -> None:
+    assert unbacked(readme, runs) == ()
+
+
+def test_a_figure_that_was_changed_or_made_up_would_be_found(readme: str, runs: tuple[Run, ...]) -> None:
+    inside = readme[readme.index(BEGIN) : readme.index(END)]
+    figure = next(row["bits_per_byte"] for run in runs for row in run.rows if "bits_per_byte" in row)
+    assert f"{figure:.3f}" in inside
+    changed = readme.replace(f"{figure:.3f}", f"{figure + 0.1:.3f}", 1)
+    assert changed != with_section(changed, section(runs, "c"))
+    assert unbacked(f"{readme}\nIt reaches 0.123 bits per byte.", runs) == ("0.123 bits per byte",)
+    assert unbacked(f"{readme}\nIt reaches {figure:.3f} bits per byte.", runs) == ()
