@@ -27,14 +27,23 @@ Exercise = tuple[str, str]
 
 def exercises(n_documents: int, seed: int = 0, source: str = "mathematics") -> Iterator[Document]:
     """``n_documents`` documents, each of one subject, the subjects in turn."""
-    names = list(SUBJECTS)
     for number in range(n_documents):
-        subject = names[number % len(names)]
-        drawn = random.Random(f"{seed}/{number}/{subject}")
-        asked = (SUBJECTS[subject](drawn, 2 + 20 * step // N_EXERCISES) for step in range(N_EXERCISES))
-        text = "\n".join(f"Question: {question}\nAnswer: {answer}\n" for question, answer in asked)
+        subject, asked = exercises_of(number, seed)
+        text = "\n".join(f"{asking(question)} {answer}\n" for question, answer in asked)
         facts = {"seed": seed, "subject": subject}
         yield Document(f"{subject}/{seed}-{number}", text, LICENSE, source, f"Exercises: {subject}", OWNER, "", facts)
+
+
+def exercises_of(number: int, seed: int = 0) -> tuple[str, list[Exercise]]:
+    """The subject of document ``number``, and its exercises from easy to hard."""
+    subject = list(SUBJECTS)[number % len(SUBJECTS)]
+    drawn = random.Random(f"{seed}/{number}/{subject}")
+    return subject, [SUBJECTS[subject](drawn, 2 + 20 * step // N_EXERCISES) for step in range(N_EXERCISES)]
+
+
+def asking(question: str) -> str:
+    """How a document puts ``question``; a space and the answer follow."""
+    return f"Question: {question}\nAnswer:"
 
 
 def polynomial(coefficients: Sequence[int], variable: str = "x") -> str:

@@ -5,11 +5,12 @@ token. The datastore is searched for stretches of the text, each as of one epoch
 for the steps of a generation.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from datastore.errors import ReaderFenced
 from datastore.store import Datastore
@@ -57,10 +58,37 @@ def score(
         return ScoredText(text, ())
     scored: list[ScoredToken] = []
     start = 0
-    for token, piece, logprobs in zip(ids, pieces, _distributions(lm, store, ids, settings, gate), strict=True):
+    states = lm.contexts(torch.tensor([[lm.opening, *ids[:-1]]]))[0]
+    distributions = _distributions(lm, store, states, lambda at: ids[:at], settings, gate)
+    for token, piece, logprobs in zip(ids, pieces, distributions, strict=True):
         scored.append(ScoredToken(token, piece, start, float(logprobs[token]), likeliest(logprobs, n_top)))
         start += len(piece)
     return ScoredText(text, tuple(scored))
+
+
+def score_continuations(
+    lm: LanguageModel,
+    store: Datastore | None,
+    text: Sequence[int],
+    continuations: Sequence[Sequence[int]],
+    settings: GenerationSettings,
+    gate: Gate | None,
+) -> list[float]:
+    """Natural log of the probability that each of ``continuations`` follows ``text``; all of them are token ids.
+
+    The mixture is made at the tokens of the continuations alone, and once where they begin alike. Text and the longest
+    of them must fit the LM's context.
+    """
+    states: dict[tuple[int, ...], Tensor] = {}
+    for begun in sorted({tuple(one[:-1]) for one in continuations}, key=len, reverse=True):
+        if begun not in states:
+            read = lm.contexts(torch.tensor([[lm.opening, *text, *begun]]))[0]
+            states |= {begun[:n]: read[len(text) + n] for n in range(len(begun) + 1)}
+    begun_as = list(states)
+    stacked = torch.stack(list(states.values())) if states else torch.empty(0, lm.dimension)
+    distributions = _distributions(lm, store, stacked, lambda at: [*text, *begun_as[at]], settings, gate)
+    given = dict(zip(begun_as, distributions, strict=True))
+    return [float(sum(given[tuple(one[:n])][token] for n, token in enumerate(one))) for one in continuations]
 
 
 def _pieces(lm: LanguageModel, ids: list[int]) -> list[str]:
@@ -73,10 +101,14 @@ def _pieces(lm: LanguageModel, ids: list[int]) -> list[str]:
 
 
 def _distributions(
-    lm: LanguageModel, store: Datastore | None, ids: list[int], settings: GenerationSettings, gate: Gate | None
+    lm: LanguageModel,
+    store: Datastore | None,
+    states: Tensor,
+    history: Callable[[int], list[int]],
+    settings: GenerationSettings,
+    gate: Gate | None,
 ) -> Iterator[np.ndarray]:
-    """For each of ``ids`` the log-probabilities of what may stand in its place."""
-    states = lm.contexts(torch.tensor([[lm.opening, *ids[:-1]]]))[0]
+    """For each of ``states`` the log-probabilities of what may follow; ``history`` tells the tokens before it."""
     predictor = None if store is None else Predictor(store, settings, gate)
     for number, stretch in enumerate(states.split(_STRETCH)):
         lm_logprobs = lm.logprobs(stretch).cpu().numpy()
@@ -84,7 +116,7 @@ def _distributions(
             yield from lm_logprobs.astype(np.float64)
         else:
             first = number * _STRETCH
-            histories = [ids[:end] for end in range(first, first + len(stretch))]
+            histories = [history(at) for at in range(first, first + len(stretch))]
             yield from _mixed(store, predictor, stretch.float().cpu().numpy(), lm_logprobs, histories)
 
 
