@@ -59,7 +59,7 @@ def ppl(
         domains: dict[str, Tuned] = {}
         if frozen is not None:
             domains = _thawed(measured, frozen)
-        for domain, location in map(_named, locations):
+        for domain, location in map(named_location, locations):
             documents = documents_at(location, max_bytes)
             documents = merged(documents, domain) if merge else documents
             found += _rows(measured, domain, documents, wanted, domains, tune is not None, frozen is not None)
@@ -200,7 +200,7 @@ def _record(out: Path | None, config: dict[str, Any], rows: list[dict[str, Any]]
         write_record(out, record(json.loads(json.dumps(config)), rows, seed=0, now=datetime.now(UTC)))
 
 
-def _named(location: str) -> tuple[str, str]:
+def named_location(location: str) -> tuple[str, str]:
     """Domain and location. A file that is called after its split is named by the folder that it lies in."""
     name, separator, rest = location.partition("=")
     if separator:

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 from silo.corpora import write_documents
 from silo.documents import Document
 from silo.errors import BadDocument, BadRequest
-from silo.evaluation.commands import _named, fit_gate, ppl
+from silo.evaluation.commands import fit_gate, named_location, ppl
 from silo.evaluation.likelihood import likelihood_of
 from silo.gate import Gate
 
@@ -50,7 +50,7 @@ def run(command, *arguments):
     ],
 )
 def test_a_domain_is_named_by_its_file_or_by_the_folder_of_its_split(location, expected):
-    assert _named(location) == expected
+    assert named_location(location) == expected
 
 
 def test_models_are_compared_by_domain(llama, checkpoint, tmp_path):
