@@ -85,11 +85,11 @@ def test_words_that_say_an_answer_and_the_neutral_prompt_come_from_the_same_pred
 
 
 def test_a_store_with_the_answers_raises_accuracy_and_shuffled_answers_are_chance(llama, build, manual):
-    documents = manual(50, 80, "LicenseRef-Proprietary", 900)
+    documents = manual(50, 66, "LicenseRef-Proprietary", 900)
     items = cloze_items("manual", documents, 30, seed=0)
-    assert len(items) >= 12
+    assert len(items) >= 6
     with_answers = list(judge(Silo(llama, build(llama, documents)), items, PAIR))
-    with_others = list(judge(Silo(llama, build(llama, manual(0, 10, "PSF-2.0"))), items, PAIR))
+    with_others = list(judge(Silo(llama, build(llama, manual(0, 5, "PSF-2.0"))), items, PAIR))
     alone = list(judge(Silo(llama), items, ALONE))
     assert accuracy(with_answers, "probability").accuracy > 0.9
     assert lead(with_answers, alone, "probability").interval[0] > 0.2
