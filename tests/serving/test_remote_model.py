@@ -12,11 +12,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import torch
 
 from datastore.store import Datastore
 from serving import create_app
-from serving.commands import remote_engine
 from serving.engine import Engine
+from serving.engines import remote_engine
 from serving.jobs import Ended, Job, Made, Read
 from serving.remote import RemoteLM, RemoteMakers, RemoteModel
 from serving.worker import Recipe
@@ -56,7 +57,8 @@ def _made(events: Sequence[object]) -> list[tuple]:
     return [(event.job, event.epoch, repr(event.token)) for event in events if isinstance(event, Made)]
 
 
-def test_the_engine_makes_the_same_tokens_as_this_process_does(checkpoint: Path, store: Datastore):
+def test_the_engine_makes_the_same_tokens_as_this_process_does(checkpoint: Path, store: Datastore, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))  # which decides the last bits
     engine, own = remote_engine(str(checkpoint), store.path, "cpu", 40)
     jobs = [Job(PROMPT, settings, True, 2, True) for settings in SETTINGS]
     try:
