@@ -15,7 +15,6 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +22,6 @@ from sqlalchemy import Connection, func, select
 
 from datastore import catalog, fingerprints
 from datastore.records import DocumentFacts
-
-if TYPE_CHECKING:
-    from datastore.store import Datastore  # which bars what only the journal knows, by this module
 
 REFUSED_AT = 0.5
 """Containment from which on a text is refused."""
@@ -88,9 +84,9 @@ def last_suppression(connection: Connection) -> int:
     return int(connection.execute(select(func.coalesce(func.max(catalog.suppressions.c.number), 0))).scalar_one())
 
 
-def barred(store: "Datastore", facts: DocumentFacts, text: str) -> str | None:
-    """Why ``text`` may not enter ``store``, if it may not: ask before encoding it, ``add`` asks again."""
-    with store.catalog.read() as connection:
+def barred(known: catalog.Catalog, facts: DocumentFacts, text: str) -> str | None:
+    """Why ``text`` may not enter the catalog's store, if it may not: ask before encoding it, ``add`` asks again."""
+    with known.read() as connection:
         if not last_suppression(connection):
             return _opted_out(connection, facts)
         return reason(connection, facts, Marks.of(text))

@@ -42,9 +42,9 @@ def create_app(
         optouts,
         pages,
         playground,
+        portal_pages,
         problems,
     )
-    from serving import portal as portal_pages
     from serving.bodies import MAX_BODY_BYTES
 
     app = Flask("serving", static_folder=None)

@@ -1,7 +1,6 @@
 """The command ``silo serve``. Imports what is heavy only when it runs."""
 
 import ipaddress
-import logging
 import signal
 import sys
 from pathlib import Path
@@ -13,9 +12,7 @@ from silo.packaged import DEFAULT
 from silo.settings import DEFAULT_MAX_VERBATIM
 
 if TYPE_CHECKING:
-    from datastore.store import Datastore
-    from serving.engine import Engine
-    from silo.generation import Silo
+    pass
 
 
 def serve(
@@ -55,7 +52,7 @@ def serve(
 
     Without keys everybody who reaches the server may do everything, so it listens to this machine alone.
     """
-    from serving import create_app
+    from serving import create_app, engines
     from serving.access import Access
     from serving.errors import CannotListen
     from serving.keys import KeyBook
@@ -71,7 +68,7 @@ def serve(
         )
     token = None if reviewer_token_file is None else read_token(reviewer_token_file)
     sys.setswitchinterval(0.0005)  # a thread that has its token waits for the others' Python no longer than that
-    make = remote_engine if process else local_engine
+    make = engines.remote_engine if process else engines.local_engine
     engine, store = make(model, datastore, device, max_verbatim or None)
     access = None if keys is None else Access.of(KeyBook(keys))
     hosts = Network()
@@ -93,66 +90,6 @@ def serve(
         server.close()
         engine.close()
         engine.makers.join(10)
-
-
-def local_engine(
-    model: str, datastore: Path | None, device: str, max_verbatim: int | None
-) -> "tuple[Engine, Datastore | None]":
-    """An engine that makes completions in this process, and its datastore."""
-    from serving.engine import Engine
-
-    silo, trouble = opened(model, datastore, device, max_verbatim)
-    return Engine.of_silo(silo, store_trouble=trouble), silo.datastore
-
-
-def remote_engine(
-    model: str, datastore: Path | None, device: str, max_verbatim: int | None
-) -> "tuple[Engine, Datastore | None]":
-    """An engine that has completions made by a process of their own, and the datastore as this process has it."""
-    from datastore.errors import CorruptDatastore
-    from datastore.store import Datastore
-    from serving.engine import Engine
-    from serving.remote import RemoteLM, RemoteMakers, RemoteModel, command_of
-    from serving.worker import Recipe
-    from silo.packaged import location
-
-    store, trouble = None, None
-    if datastore is not None:
-        try:
-            store = Datastore.open(datastore)
-        except CorruptDatastore as error:
-            logging.getLogger("serving").error("the datastore is off: %s", error)
-            trouble = str(error)
-    makers = RemoteMakers(command_of(Recipe(model, None if store is None else str(datastore), device, max_verbatim)))
-    try:
-        from silo.tokenizer import load_tokenizer  # takes seconds, in which the other process loads the model
-
-        ready = makers.wait_for_first()
-        lm = RemoteLM(ready.name, ready.context_length, load_tokenizer(location(model)))
-    except BaseException:
-        makers.close()
-        makers.join(1)
-        raise
-    served = RemoteModel(lm, store, ready.gate, max_verbatim)
-    return Engine(served, makers=makers, store_trouble=trouble), store
-
-
-def opened(
-    model: str, datastore: Path | None, device: str, max_verbatim: int | None = None
-) -> "tuple[Silo, str | None]":
-    """The LM joined with the datastore and the gate that lies with either, or alone where the datastore cannot be
-    trusted, and why it cannot.
-
-    An LM that did not write the datastore, or a folder that is none, is an error of whoever starts the server.
-    """
-    from datastore.errors import CorruptDatastore
-    from silo.generation import Silo
-
-    try:
-        return Silo.open(model, datastore, device, max_verbatim), None
-    except CorruptDatastore as error:
-        logging.getLogger("serving").error("the datastore is off: %s", error)
-        return Silo.open(model, device=device), str(error)
 
 
 def welcome(model: str, host: str, port: int) -> str:

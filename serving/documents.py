@@ -13,9 +13,9 @@ from datastore.ownership import SUBMITTER_KEY, check_key
 from datastore.records import StoredDocument
 from serving.access import begin, needs
 from serving.bodies import received
+from serving.document_schemas import IngestRequest, NewDocument
 from serving.engine import Engine
 from serving.keys import Scope
-from serving.schemas import IngestRequest, NewDocument
 from silo.documents import Document
 from silo.errors import BadRequest
 

@@ -13,45 +13,12 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from sqlalchemy import (
-    Column,
-    Engine,
-    Integer,
-    MetaData,
-    RowMapping,
-    String,
-    Table,
-    create_engine,
-    event,
-    select,
-    update,
-)
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy import Engine, RowMapping, select, update
 
 from serving.errors import UnknownKey
+from serving.key_tables import keys, open_database, openers
 
 PREFIX = "silo_"
-schema = MetaData()
-keys = Table(
-    "keys",
-    schema,
-    Column("id", String(16), primary_key=True),
-    Column("hash", String(64), nullable=False, unique=True),
-    Column("name", String(200), nullable=False),
-    Column("scopes", String(200), nullable=False),
-    Column("requests_per_minute", Integer, nullable=False),
-    Column("tokens_per_minute", Integer, nullable=False),
-    Column("tokens_per_request", Integer, nullable=False),
-    Column("created_at", String(40), nullable=False),
-    Column("revoked_at", String(40), nullable=False),
-)
-openers = Table(
-    "openers",
-    schema,
-    Column("request", String(32), primary_key=True),
-    Column("key", String(16), nullable=False),
-)
-"""Which key opened which opt-out request."""
 
 
 class Scope(StrEnum):
@@ -154,24 +121,6 @@ class KeyBook:
         query = select(openers.c.key).where(openers.c.request == request)
         with self.engine.connect() as connection:
             return connection.execute(query).scalar() == key
-
-
-def open_database(url: str) -> Engine:
-    """The database at ``url``, with all tables."""
-    from serving import limits  # noqa: F401, its tables are part of the schema
-
-    engine = create_engine(url if "://" in url else f"sqlite:///{url}")
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _set_up)
-    schema.create_all(engine)
-    return engine
-
-
-def _set_up(connection: object, _: ConnectionPoolEntry) -> None:
-    cursor = connection.cursor()  # type: ignore[attr-defined]
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "secure_delete=ON", "busy_timeout=5000"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
 
 
 def _hash(secret: str) -> str:

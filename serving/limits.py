@@ -10,34 +10,17 @@ import hashlib
 import secrets
 from datetime import UTC, datetime
 
-from sqlalchemy import Column, Connection, Engine, Integer, String, Table, delete, func, select, update
+from sqlalchemy import Connection, Engine, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from serving.errors import OverLimit
-from serving.keys import ApiKey, schema
+from serving.key_tables import salts, shown, usage
+from serving.keys import ApiKey
 
 MAX_SHARE = 0.2
 """Of a document's sentences that a key may be shown in a day."""
 MIN_SENTENCES = 3
 """That may be shown however short a document is."""
-
-usage = Table(
-    "usage",
-    schema,
-    Column("key", String(16), primary_key=True),
-    Column("minute", Integer, primary_key=True),
-    Column("n_requests", Integer, nullable=False),
-    Column("n_tokens", Integer, nullable=False),
-)
-salts = Table("salts", schema, Column("day", String(10), primary_key=True), Column("salt", String(64), nullable=False))
-shown = Table(
-    "shown",
-    schema,
-    Column("key", String(16), primary_key=True),
-    Column("document", String(64), primary_key=True),
-    Column("sentence", Integer, primary_key=True),
-    Column("day", String(10), nullable=False, index=True),
-)
 
 
 class Meter:

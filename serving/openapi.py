@@ -11,7 +11,7 @@ from typing import Any
 
 from flask import Blueprint, Flask, Response, current_app, jsonify
 
-from serving import schemas
+from serving import document_schemas, schemas
 from serving.access import needs
 from serving.documents import MAX_PAGE, STATES
 from serving.keys import Scope
@@ -43,15 +43,15 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
             "state": {"enum": list(STATES)},
         },
     ),
-    ("POST", "/v1/documents"): Operation("Add documents.", schemas.IngestRequest, (201,)),
+    ("POST", "/v1/documents"): Operation("Add documents.", document_schemas.IngestRequest, (201,)),
     ("GET", "/v1/documents/<path:id>"): Operation("One document, without its text."),
-    ("POST", "/v1/optouts"): Operation("Take a document out at once.", schemas.OptOutRequest, (200, 201)),
+    ("POST", "/v1/optouts"): Operation("Take a document out at once.", document_schemas.OptOutRequest, (200, 201)),
     ("GET", "/v1/opt-outs"): Operation("All opt-out requests.", query={"state": {"type": "string"}}),
-    ("POST", "/v1/opt-outs"): Operation("Ask for a document to be taken out.", schemas.OptOutOpening, (201,)),
+    ("POST", "/v1/opt-outs"): Operation("Ask for a document to be taken out.", document_schemas.OptOutOpening, (201,)),
     ("GET", "/v1/opt-outs/<id>"): Operation("How far a request is."),
-    ("POST", "/v1/opt-outs/<id>/challenge"): Operation("What to do as a proof.", schemas.ChallengeRequest),
-    ("POST", "/v1/opt-outs/<id>/proof"): Operation("Show ownership.", schemas.ProofRequest),
-    ("POST", "/v1/opt-outs/<id>/decision"): Operation("Decide a request.", schemas.DecisionRequest),
+    ("POST", "/v1/opt-outs/<id>/challenge"): Operation("What to do as a proof.", document_schemas.ChallengeRequest),
+    ("POST", "/v1/opt-outs/<id>/proof"): Operation("Show ownership.", document_schemas.ProofRequest),
+    ("POST", "/v1/opt-outs/<id>/decision"): Operation("Decide a request.", document_schemas.DecisionRequest),
     ("GET", "/v1/opt-outs/<id>/receipt"): Operation("The signed receipt."),
 }
 

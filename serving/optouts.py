@@ -24,9 +24,9 @@ from datastore.request_states import Request, State
 from datastore.store import Datastore
 from serving.access import begin, current_key, needs
 from serving.bodies import received
+from serving.document_schemas import ChallengeRequest, DecisionRequest, OptOutOpening, OptOutRequest, ProofRequest
 from serving.engine import Engine
 from serving.keys import Scope
-from serving.schemas import ChallengeRequest, DecisionRequest, OptOutOpening, OptOutRequest, ProofRequest
 from silo.errors import BadRequest
 
 ANONYMOUS = "anyone"

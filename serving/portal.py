@@ -1,8 +1,8 @@
 """The owner's portal: where the owner of a text finds it, takes it back, and can check that it is gone.
 
-Pages from the server that work without scripts. ``Portal`` is what they all need; each page has a module of its own
-(``portal_lookup``, ``portal_requests``, ``portal_verify``, ``portal_log``, ``portal_review``). Needs a datastore and
-no model, so it answers while there is none. Keeps nothing of who asks.
+Pages from the server that work without scripts. What is here they all need; each page has a module of its own, and
+``portal_pages`` puts them together. Needs a datastore and no model, so it answers while there is none. Keeps nothing
+of who asks.
 """
 
 import threading
@@ -10,13 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from flask import Blueprint, Flask, Response
+from flask import Blueprint
 
 from datastore.hosts import HostFacts
 from datastore.rationing import STANDARD, Quota
 from datastore.store import Datastore
-from serving.pages import page, page_blueprint
-from serving.portal_forms import form_token, keep_secret
+from serving.pages import page_blueprint
+from serving.portal_forms import keep_secret
 
 N_LOOKUPS = 2
 """Look-ups that may read the store's texts at once."""
@@ -40,31 +40,8 @@ class Portal:
         return self.clock()
 
 
-def register(app: Flask, portal: Portal) -> None:
-    """Add the portal's pages to ``app``."""
-    from serving import portal_log, portal_lookup, portal_requests, portal_review, portal_verify
-
-    app.jinja_env.globals["form_token"] = form_token
-    app.jinja_env.globals["has_review"] = portal.reviewer_token is not None
-    app.register_blueprint(_home())
-    for pages in (portal_lookup, portal_requests, portal_verify, portal_log):
-        app.register_blueprint(pages.blueprint(portal))
-    if portal.reviewer_token is not None:
-        app.register_blueprint(portal_review.blueprint(portal, portal.reviewer_token))
-
-
 def portal_blueprint(name: str) -> Blueprint:
     """A blueprint for pages with forms."""
     routes = page_blueprint(name)
     routes.after_request(keep_secret)
-    return routes
-
-
-def _home() -> Blueprint:
-    routes = page_blueprint("home")
-
-    @routes.get("/")
-    def show() -> Response:
-        return page("home.html")
-
     return routes

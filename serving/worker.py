@@ -165,7 +165,7 @@ class _Request:
 def load(recipe: Recipe) -> tuple[Makers, wire.Ready]:
     """The makers that ``recipe`` asks for, and what the front is to know of them."""
     from serving.batching import SharedSilo
-    from serving.commands import opened
+    from serving.opening import opened
     from serving.runners import Runners
 
     datastore = None if recipe.datastore is None else Path(recipe.datastore)

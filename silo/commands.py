@@ -286,7 +286,7 @@ def _add(
             said = preference(document)
             if not said.allowed:
                 refused.append((document.id, said.reason))
-            elif reason := barred(store, facts_of(document), document.text):  # before it costs a pass of the LM
+            elif reason := barred(store.catalog, facts_of(document), document.text):  # before it costs a pass of the LM
                 refused.append((document.id, reason))
             elif leak := contaminated(document.text, held_apart):
                 refused.append((document.id, str(leak)))

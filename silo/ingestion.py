@@ -63,7 +63,7 @@ class Ingester:
             said = preference(document)
             if not said.allowed:
                 refused.append((document.id, said.reason))
-            elif reason := barred(self._store, facts_of(document), document.text):
+            elif reason := barred(self._store.catalog, facts_of(document), document.text):
                 refused.append((document.id, reason))
             else:
                 made = encode_document(self._lm, document)

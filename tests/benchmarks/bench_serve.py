@@ -36,7 +36,7 @@ from speed_lm import make_store
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from serving import create_app
-from serving.commands import remote_engine
+from serving.engines import remote_engine
 from serving.server import listen, port_of
 from silo.documents import Document
 from silo.generation import Silo

@@ -209,10 +209,10 @@ def test_an_opt_out_since_the_snapshot_stays_out_in_every_order(backed, make_sto
             for i in (0, 5):
                 scan(done.store.path, titled[i].text)
                 assert done.store.document(f"secret-id-{i}").state == "erased"
-                assert barred(done.store, titled[i].facts, titled[i].text)
+                assert barred(done.store.catalog, titled[i].facts, titled[i].text)
                 assert backup_keys.n_keys(done.store.path, store.id, f"secret-id-{i}") == 0
             other_dress = dataclasses.replace(titled[5].facts, id="other", digest="e" * 64)
-            assert barred(done.store, other_dress, titled[5].text.upper()), "its fingerprints are barred too"
+            assert barred(done.store.catalog, other_dress, titled[5].text.upper()), "its fingerprints are barred too"
             assert (done.store.path / "journal.jsonl").read_bytes() == journal.read_bytes()
 
 
@@ -252,7 +252,7 @@ def test_passages_taken_out_since_the_snapshot_stay_out_in_every_order(
                 for text in taken(titled[i]):
                     assert holders(done.store.path, text.encode()) == []
                 facts = dataclasses.replace(titled[i].facts, id="alone", digest="e" * 64)
-                assert all(barred(done.store, facts, text.upper()) for text in taken(titled[i]))
+                assert all(barred(done.store.catalog, facts, text.upper()) for text in taken(titled[i]))
                 if str(i) not in lost:
                     assert remove_passages(done.store, f"secret-id-{i}", PASSAGES, now=now) == receipt
             for i in lost:

@@ -189,7 +189,7 @@ def test_a_text_whose_bytes_are_gone_too_is_known_again_by_what_the_journal_has_
     texts = {"whole": documents[7].text.upper(), "passage": passage.upper(), "other": documents[9].text}
     opened = Datastore.open(store.path)
     recover(opened)
-    found = {name: barred(opened, DocumentFacts(name, digest="e" * 64), text) for name, text in texts.items()}
+    found = {name: barred(opened.catalog, DocumentFacts(name, digest="e" * 64), text) for name, text in texts.items()}
     assert {name for name, why in found.items() if why} == ({"whole", "passage"} if has_bars else set()), found
 
 

@@ -198,7 +198,7 @@ def test_texts_of_a_library_that_repeats_itself_are_told_apart_but_for_its_repet
         for text in removed:
             suppression.suppress(connection, suppression.Marks.of(text))
     others = [(module, text) for module, text in listed if not modules.index(module) % 2]
-    barred = [(m, r) for m, text in others if (r := suppression.barred(store, document("x", text).facts, text))]
+    barred = [(m, r) for m, text in others if (r := suppression.barred(store.catalog, document("x", text).facts, text))]
     assert len(others) >= 300 and len(removed) >= 300
     assert len(barred) <= 0.03 * len(others), barred
 
@@ -302,7 +302,9 @@ def test_without_an_opt_out_nothing_is_kept_out(make_store, add_texts):
 
 def test_a_text_is_judged_before_it_is_encoded_as_it_is_by_add(cleared, add_texts):
     texts = [PAGES[0], spaced(PAGES[1]), excerpt(PAGES[2]), replaced(PAGES[3], 0.1), "A text that nobody has removed."]
-    early = [suppression.barred(cleared, document(f"again-{i}", text).facts, text) for i, text in enumerate(texts)]
+    early = [
+        suppression.barred(cleared.catalog, document(f"again-{i}", text).facts, text) for i, text in enumerate(texts)
+    ]
     assert {f"again-{i}": reason for i, reason in enumerate(early) if reason} == add_texts(cleared, texts)
 
 
@@ -321,7 +323,7 @@ def test_a_catalog_without_its_suppressions_is_refused_and_lets_nothing_in(make_
         for table in ("suppressions", "suppressed_fingerprints"):
             connection.exec_driver_sql(f"DROP TABLE {table}")
     with pytest.raises(CorruptDatastore, match="the catalog cannot be read: no such table: suppressions"):
-        suppression.barred(Datastore.open(store.path), document("x", "other").facts, "other")
+        suppression.barred(Datastore.open(store.path).catalog, document("x", "other").facts, "other")
     with pytest.raises(CorruptDatastore, match="no such table: suppressions"):
         add_texts(store, ["other"])
 

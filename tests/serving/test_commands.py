@@ -6,9 +6,10 @@ import sys
 import pytest
 
 from serving import create_app
-from serving.commands import opened, serve, welcome
+from serving.commands import serve, welcome
 from serving.engine import Engine
 from serving.errors import CannotListen
+from serving.opening import opened
 from serving.server import listen
 from tests.conftest import lattice_document
 

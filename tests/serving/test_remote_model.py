@@ -15,8 +15,8 @@ import pytest
 
 from datastore.store import Datastore
 from serving import create_app
-from serving.commands import remote_engine
 from serving.engine import Engine
+from serving.engines import remote_engine
 from serving.jobs import Ended, Job, Made, Read
 from serving.remote import RemoteLM, RemoteMakers, RemoteModel
 from serving.worker import Recipe
