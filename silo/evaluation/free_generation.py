@@ -16,7 +16,7 @@ from silo.documents import Document
 from silo.errors import BadRequest
 from silo.evaluation.frontier import Quantized, quantize
 from silo.evaluation.repetition import Distinct, repetition
-from silo.evaluation.resampling import centered_interval, mean_interval
+from silo.evaluation.resampling import mean_interval, share_interval
 from silo.generation import Silo
 from silo.lm import LanguageModel
 from silo.settings import GenerationSettings
@@ -116,10 +116,10 @@ def figures(
     for length in DISTINCT:
         distinct = Distinct([one.tokens for one in made], length)
         found[f"distinct_{length}"] = distinct(np.arange(n))
-        found[f"distinct_{length}_interval"] = centered_interval(distinct, n, seed)
+        found[f"distinct_{length}_interval"] = share_interval(distinct, n, seed)
     if compare is not None:
         quantized = compare([one.text for one in made])
         found["likeness"] = quantized.score()
-        found["likeness_interval"] = centered_interval(lambda rows: quantized.score(rows, rows), n, seed)
+        found["likeness_interval"] = share_interval(lambda rows: quantized.score(rows, rows), n, seed)
         found["n_clusters"] = quantized.n_clusters
     return found

@@ -1,4 +1,4 @@
-"""Intervals by drawing what was measured anew, with replacement (percentile bootstrap). Works on numbers."""
+"""Intervals by drawing what was measured anew (percentile bootstrap), or halves of it. Works on numbers."""
 
 from collections.abc import Callable, Sequence
 
@@ -14,16 +14,19 @@ def mean_interval(values: Sequence[float], seed: int = 0) -> tuple[float, float]
     return _quantiles(found[_drawn(len(found), seed, N_RESAMPLES)].mean(axis=1))
 
 
-def centered_interval(
-    figure: Callable[[Int[np.ndarray, " n"]], float], n: int, seed: int = 0, n_resamples: int = N_RESAMPLES
+def share_interval(
+    figure: Callable[[Int[np.ndarray, " rows"]], float], n: int, seed: int = 0, n_resamples: int = N_RESAMPLES
 ) -> tuple[float, float]:
-    """95 % of ``figure``, a function of the indices of what is looked at, of which there are ``n``.
+    """95 % of ``figure``, from 0 to 1, a function of the indices of what is looked at, of which there are ``n``.
 
-    For figures that are biased by what is drawn twice, such as how many kinds there are: the resampled ones are moved
-    so that their mean is the figure of all.
+    For figures that are biased by what is drawn twice, such as how many kinds there are. So halves are drawn, nothing
+    twice: a mean varies from half to half as that of all does from sample to sample. What halves have is moved so that
+    its mean is the figure of all.
     """
-    found = np.array([figure(rows) for rows in _drawn(n, seed, n_resamples)])
-    return _quantiles(found - found.mean() + figure(np.arange(n)))
+    random = np.random.default_rng(seed)
+    found = np.array([figure(random.permutation(n)[: max(1, n // 2)]) for _ in range(n_resamples)])
+    low, high = _quantiles(found - found.mean() + figure(np.arange(n)))
+    return max(low, 0.0), min(high, 1.0)
 
 
 def _drawn(n: int, seed: int, n_resamples: int) -> Int[np.ndarray, "resamples n"]:

@@ -15,7 +15,7 @@ from silo.errors import BadRequest
 from silo.evaluation.free_generation import Continuation, comparing, continued, figures, prompts
 from silo.evaluation.generation_command import generation
 from silo.evaluation.repetition import Distinct, repetition
-from silo.evaluation.resampling import centered_interval, mean_interval
+from silo.evaluation.resampling import mean_interval, share_interval
 from silo.generation import Silo
 from silo.settings import GenerationSettings, KnnSettings
 from silo.tokenizer import tokenize
@@ -89,12 +89,14 @@ def test_without_an_encoder_there_is_no_likeness(asked):
     assert "likeness" not in figures(looping(asked), asked)
 
 
-def test_intervals_are_narrower_for_more_and_centered_where_drawing_twice_is_a_bias():
+def test_intervals_are_narrower_for_more_and_nothing_is_drawn_twice_where_that_is_a_bias():
     values = np.random.default_rng(0).normal(0, 1, 400).tolist()
     wide, narrow = (np.subtract(*mean_interval(some)[::-1]) for some in (values[:25], values))
     assert 2.5 < wide / narrow < 6
-    low, high = centered_interval(lambda rows: len(set(rows.tolist())) / 50, 50)
-    assert low < 1 < high, "all 50 are different; of 50 that are drawn about 32 are"
+    numbers = np.random.default_rng(1).uniform(0, 1, 200)
+    found = share_interval(lambda rows: float(numbers[rows].mean()), 200)
+    assert found == pytest.approx(mean_interval(numbers.tolist()), abs=0.01)
+    assert share_interval(lambda rows: len(set(rows.tolist())) / len(rows), 50) == pytest.approx((1, 1))
     assert mean_interval(values) == mean_interval(values) != mean_interval(values, seed=1)
 
 
