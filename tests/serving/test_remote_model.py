@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import torch
 
 from datastore.store import Datastore
 from serving import create_app
@@ -56,7 +57,8 @@ def _made(events: Sequence[object]) -> list[tuple]:
     return [(event.job, event.epoch, repr(event.token)) for event in events if isinstance(event, Made)]
 
 
-def test_the_engine_makes_the_same_tokens_as_this_process_does(checkpoint: Path, store: Datastore):
+def test_the_engine_makes_the_same_tokens_as_this_process_does(checkpoint: Path, store: Datastore, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))  # which decides the last bits
     engine, own = remote_engine(str(checkpoint), store.path, "cpu", 40)
     jobs = [Job(PROMPT, settings, True, 2, True) for settings in SETTINGS]
     try:

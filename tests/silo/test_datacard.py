@@ -69,6 +69,7 @@ def test_the_metadata_have_what_croissant_requires(folder):
         assert record_set["key"]["@id"] in {field["@id"] for field in record_set["field"]}
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the library's own
 def test_the_metadata_are_read_by_the_croissant_library(folder):
     croissant = pytest.importorskip("mlcroissant")
     dataset = croissant.Dataset(jsonld=str(folder / CROISSANT_NAME))
