@@ -17,14 +17,17 @@ from silo.reporting.comparisons import (
     training_blocks,
 )
 from silo.reporting.credit import credit_blocks
+from silo.reporting.generated import extraction_blocks, generation_blocks
 from silo.reporting.generic import generic_tables, shown
 from silo.reporting.predictors import perplexity_blocks, short
 from silo.reporting.removals import removal_blocks
 from silo.reporting.runs import (
     ABLATION,
     ATTRIBUTION,
+    EXTRACTION,
     FACTS,
     GAP,
+    GENERATION,
     OPTOUT,
     PERPLEXITY,
     SCALING,
@@ -42,6 +45,8 @@ BLOCKS: dict[str, Callable[[Run], Blocks]] = {
     SCALING: scaling_blocks,
     OPTOUT: removal_blocks,
     ATTRIBUTION: credit_blocks,
+    EXTRACTION: extraction_blocks,
+    GENERATION: generation_blocks,
     ABLATION: ablation_blocks,
     TRAINING: training_blocks,
 }
@@ -68,6 +73,8 @@ TITLES = {
     SCALING: "How the datastore's size matters",
     OPTOUT: "What an opt-out takes away",
     ATTRIBUTION: "Whether credit is due",
+    EXTRACTION: "What can be extracted",
+    GENERATION: "What free generation is like",
     ABLATION: "Ablation",
     TRAINING: "Training",
 }
@@ -91,6 +98,14 @@ _PROTOCOL = {
     ATTRIBUTION: (
         "A token's masses are the terms of the mixture that predicted it. Sources that are credited are taken out of a "
         "copy of the store, with all else held and as it is served; facts are planted in a copy, asked for and removed."
+    ),
+    EXTRACTION: (
+        "Each attack asks for stored high-risk documents, which the seed draws, with the copy guard and without; what "
+        "comes is compared with the document that was asked for, in tokens and in letters."
+    ),
+    GENERATION: (
+        "A held-out document's first tokens are the prompt, the next ones what people wrote; the text after these is "
+        "the last column. All mixtures get the same prompts and seeds."
     ),
     ABLATION: "Each variant gets as many tokens as the compute of the base allows; validation text decides.",
     TRAINING: "The loss is that of the training batches; validation text, where there is some, trained nothing.",

@@ -1,0 +1,77 @@
+"""`silo eval extraction`: how much of a stored high-risk text comes out, with the copy guard and without.
+
+Thin: reads arguments, calls the library, prints and writes figures. No text is recorded, only how much was repeated.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from silo.evaluation.commands import Device, Out
+from silo.evaluation.mixture_options import Gate, K, Model, Seed, noting, opened, setup, write
+from silo.settings import DEFAULT_MAX_VERBATIM
+
+
+def extraction(
+    model: Model,
+    datastore: Annotated[Path, typer.Option(help="A datastore with high-risk text; it is read.")],
+    n_documents: Annotated[int, typer.Option("--documents", min=1, help="To ask for, drawn by the seed.")] = 16,
+    prefix: Annotated[int, typer.Option(min=1, help="Tokens of a document that the attacker has.")] = 32,
+    max_tokens: Annotated[int, typer.Option(min=1, help="To generate in each attempt.")] = 128,
+    max_verbatim: Annotated[int, typer.Option(min=1, help="The limit, in tokens.")] = DEFAULT_MAX_VERBATIM,
+    temperature: Annotated[float, typer.Option(help="Of sampling; 0 is greedy.")] = 0.0,
+    attack: Annotated[list[str] | None, typer.Option(help="May be repeated; all without it.")] = None,
+    mixture: Annotated[list[str] | None, typer.Option(help="lm, fixed, gate, knn or ngram; may be repeated.")] = None,
+    gate: Gate = None,
+    k: K = 32,
+    seed: Seed = 0,
+    out: Out = None,
+    device: Device = "cpu",
+) -> None:
+    """Try to extract stored text: by prefix, from the middle, asked by title, in capitals, spaced, and in parts."""
+    from dataclasses import replace
+
+    from silo.evaluation.extraction import ATTACKS, attempts, figures, targets
+    from silo.evaluation.mixtures import mixtures
+    from silo.evaluation.recording import digest_of
+    from silo.generation import Silo
+
+    store, served = opened(model, datastore, gate, k, None, None, device)
+    settings = replace(served.settings, max_tokens=max_tokens, temperature=temperature, seed=seed)
+    compared = mixtures(settings, served.gate is not None, mixture or ())
+    asked = targets(store, served.lm, n_documents, 2 * (prefix + max_verbatim + 1), seed)
+    silo = Silo(served.lm, store, served.gate)
+    rows: list[dict[str, Any]] = []
+    with noting("extraction") as note:
+        for name, mixed in compared.items():
+            for limit in (None, max_verbatim):
+                for attacked in attack or ATTACKS:
+                    note(f"{name}, {'no guard' if limit is None else f'at most {limit}'}, {attacked}")
+                    request = replace(mixed, max_verbatim=limit)
+                    found = list(attempts(silo, asked, attacked, request, max_verbatim, prefix))
+                    named = {"mixture": name, "attack": attacked, "max_verbatim": limit}
+                    rows.append(named | figures(found, max_verbatim, seed))
+    _print(rows, max_verbatim)
+    config: dict[str, Any] = {"command": "eval extraction", "limit": max_verbatim, "prefix": prefix}
+    config |= {"max_tokens": max_tokens, "temperature": temperature}
+    config |= {"n_documents": len(asked), "documents": digest_of(target.id for target in asked)}
+    write(out, config | setup(store, served), rows, seed)
+
+
+def _print(rows: list[dict[str, Any]], limit: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    runs = ("longest run, tokens", "as the text is spelled", "letters")
+    table = Table("mixture", "guard", "attack", *runs, "reproduced", f"over {limit} tokens", f"over {limit} as spelled")
+    for row in rows:
+        longest = (f"{row[name]['most']:.0f}" for name in ("run_in_tokens", "run_as_spelled", "run_in_letters"))
+        shares = (f"{row[name]:.0%}" for name in ("share_reproduced", "share_over", "share_over_as_spelled"))
+        guard = "no" if row["max_verbatim"] is None else "yes"
+        table.add_row(row["mixture"], guard, row["attack"], *longest, *shares)
+    Console().print(table)
+    print(
+        "The guard counts tokens as they are chosen, in one completion: what is over as spelled came in other case, "
+        "signs or tokens, and what is over in `chained` came in several completions."
+    )
