@@ -152,12 +152,13 @@ def test_an_opt_out_waits_for_no_engine_that_was_killed_in_a_step(paced, tmp_pat
     with closing(engine.start([Job(PROMPT, SAMPLED, is_alone=True)])):
         assert eventually((tmp_path / "held").exists, 20)
         document = next(iter(engine.whole_store().documents())).facts.id
-        os.kill(engine.makers.process_id, signal.SIGKILL)
+        killed = engine.makers.process_id
+        os.kill(killed, signal.SIGKILL)
         receipt, _ = engine.opt_out(document)
     assert receipt.to_json()
     assert engine.document(document).state == "removed"
     (tmp_path / "hold").unlink()
-    assert eventually(lambda: engine.makers.trouble is None, 40)
+    assert eventually(lambda: engine.makers.process_id != killed and engine.makers.trouble is None, 40)
     with closing(engine.start([Job(PROMPT, SAMPLED, is_alone=True)])) as run:
         made = [event.token for event in run.events() if isinstance(event, Made)]
     assert set().union(*map(_named, made))
