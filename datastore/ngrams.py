@@ -35,6 +35,7 @@ from pydivsufsort import divsufsort
 
 from datastore.errors import BadArrays, CorruptDatastore
 from datastore.files import load_array
+from datastore.tallies import Tally, joined, parted, spread, summed
 from datastore.views import LiveMask
 from datastore.walking import Walk
 
@@ -48,9 +49,6 @@ _STEP = 128
 """How many entries a step of a search looks at, at least, however few the sequences."""
 _TALLY_ENTRIES = 1 << 20
 """How many entries of smaller ranges are gathered at a time."""
-
-Tally = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
-"""Rows, tokens and counts, ``(t,)`` each, in the order (row, token), each pair once."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +196,7 @@ class NgramsView:
         chunks = np.split(small, np.flatnonzero(np.diff(np.cumsum(sizes[small]) // _TALLY_ENTRIES)) + 1)
         parts = [self._tally_one(number, distinct[number], live) for number in large.tolist()]
         parts += [self._tally_many(chunk, distinct[chunk, 0], sizes[chunk], live) for chunk in chunks if len(chunk)]
-        return _spread(summed(parts), numbers, len(distinct))
+        return spread(summed(parts), numbers, len(distinct))
 
     def holds(self, start: int, stop: int) -> int:
         """As ``View.holds``."""
@@ -246,9 +244,9 @@ class NgramsView:
         rows = np.repeat(numbers, sizes)
         is_live = live.flags[positions]
         keys, counts = np.unique(
-            _joined(rows[is_live], self._tokens[positions[is_live] + 1].astype(np.int64)), return_counts=True
+            joined(rows[is_live], self._tokens[positions[is_live] + 1].astype(np.int64)), return_counts=True
         )
-        return (*_parted(keys), counts)
+        return (*parted(keys), counts)
 
     def _positions(self, ranks: NDArray[np.int64]) -> NDArray[np.int64]:
         return self._order[ranks].astype(np.int64)
@@ -359,29 +357,6 @@ class _Living:
         return ranks
 
 
-def summed(parts: Sequence[Tally]) -> Tally:
-    """One tally of several: counts of the same row and token add up."""
-    if len(parts) == 1:
-        return parts[0]
-    empty = np.empty(0, np.int64)
-    rows, tokens, counts = (np.concatenate([empty, *(part[i] for part in parts)]) for i in range(3))
-    keys = _joined(rows, tokens)
-    order = np.argsort(keys, kind="stable")
-    keys, counts = keys[order], counts[order]
-    firsts = np.flatnonzero(np.diff(keys, prepend=-1))
-    return (*_parted(keys[firsts]), np.add.reduceat(counts, firsts) if len(firsts) else empty)
-
-
-def _spread(tally: Tally, numbers: NDArray[np.int64], n: int) -> Tally:
-    """A tally whose row *i* is row ``numbers[i]`` of ``tally``, which has ``n``."""
-    rows, tokens, counts = tally
-    bounds = np.searchsorted(rows, np.arange(n + 1))
-    first, sizes = bounds[numbers], bounds[numbers + 1] - bounds[numbers]
-    before = np.cumsum(sizes) - sizes
-    taken = np.arange(sizes.sum()) + np.repeat(first - before, sizes)
-    return np.repeat(np.arange(len(numbers)), sizes), tokens[taken], counts[taken]
-
-
 def _distinct(first: NDArray[np.int64], last: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The distinct ranges, ``(r, 2)`` in order, and which of them each is."""
     if len(first) > _FEW:
@@ -391,12 +366,3 @@ def _distinct(first: NDArray[np.int64], last: NDArray[np.int64]) -> tuple[NDArra
     number = {pair: i for i, pair in enumerate(sorted(set(pairs)))}
     found = np.array([number[pair] for pair in pairs], dtype=np.int64)
     return np.array(list(number), dtype=np.int64).reshape(-1, 2), found
-
-
-def _joined(rows: NDArray[np.int64], tokens: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Row and token in one number; tokens are below 2**32."""
-    return (rows << 32) | tokens
-
-
-def _parted(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    return keys >> 32, keys & 0xFFFFFFFF

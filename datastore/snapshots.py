@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datastore.codecs import KeySpace
-from datastore.ngrams import Sequences, summed
+from datastore.ngrams import Sequences
 from datastore.overlay import NgramsPart, ngrams_parts
 from datastore.ranking import Question, rank
 from datastore.records import Continuations, Neighbors, Occurrences, Passages, TokenRun
 from datastore.redaction import Ranges, merged
 from datastore.segments import Segment
+from datastore.tallies import summed
 from datastore.views import LiveMask
 
 

@@ -59,7 +59,6 @@ class SharedSequence:
     batch: "Batch"
     slot: int | None = None
     answers: "SimpleQueue[Reading | Exception]" = field(default_factory=SimpleQueue)
-
     _length: int = 0
     _logprobs: Tensor | None = None
 
