@@ -31,12 +31,14 @@ from silo.reporting.runs import (
     OPTOUT,
     PERPLEXITY,
     SCALING,
+    TASKS,
     TRAINING,
     Row,
     Run,
     Unrecognized,
     leaves,
 )
+from silo.reporting.tasks import task_blocks
 
 Blocks = tuple[Table | Plot, ...]
 BLOCKS: dict[str, Callable[[Run], Blocks]] = {
@@ -45,6 +47,7 @@ BLOCKS: dict[str, Callable[[Run], Blocks]] = {
     SCALING: scaling_blocks,
     OPTOUT: removal_blocks,
     ATTRIBUTION: credit_blocks,
+    TASKS: task_blocks,
     EXTRACTION: extraction_blocks,
     GENERATION: generation_blocks,
     ABLATION: ablation_blocks,
@@ -65,6 +68,7 @@ _DESCRIBED: dict[str, tuple[frozenset[str], ...]] = {
     ATTRIBUTION: tuple(
         frozenset({name}) for name in ("mean_parametric", "held_fall", "mean_mass_of_planted", "among_ranked")
     ),
+    TASKS: (frozenset({"task", "accuracy"}),),
 }
 """Names of which a row has all of one set, where its kind describes it; without an entry, every row."""
 TITLES = {
@@ -73,6 +77,7 @@ TITLES = {
     SCALING: "How the datastore's size matters",
     OPTOUT: "What an opt-out takes away",
     ATTRIBUTION: "Whether credit is due",
+    TASKS: "Whether it helps to answer",
     EXTRACTION: "What can be extracted",
     GENERATION: "What free generation is like",
     ABLATION: "Ablation",
@@ -98,6 +103,10 @@ _PROTOCOL = {
     ATTRIBUTION: (
         "A token's masses are the terms of the mixture that predicted it. Sources that are credited are taken out of a "
         "copy of the store, with all else held and as it is served; facts are planted in a copy, asked for and removed."
+    ),
+    TASKS: (
+        "Each item has one right answer among several: exercises whose wrong answers are near misses, last words of "
+        "sentences of held-out text, and which domain a passage is from. Nothing is tuned; shares are as served."
     ),
     EXTRACTION: (
         "Each attack asks for stored high-risk documents, which the seed draws, with the copy guard and without; what "
