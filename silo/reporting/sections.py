@@ -14,6 +14,7 @@ from silo.reporting.comparisons import (
     gap_blocks,
     quality_gap_blocks,
     scaling_blocks,
+    scaling_together,
     training_blocks,
 )
 from silo.reporting.credit import credit_blocks
@@ -139,8 +140,13 @@ def report(runs: Sequence[Run], unrecognized: Sequence[Unrecognized] = ()) -> Re
     order = [*BLOCKS, *sorted({run.kind for run in runs} - set(BLOCKS))]
     ordered = [run for kind in order for run in runs if run.kind == kind]
     others = [words((one.name, one.reason)) for one in unrecognized]
+    sections = list(map(section, ordered))
+    curves = [run for run in ordered if run.kind == SCALING]
+    if len(curves) > 1 and (blocks := _side_by_side(curves)):
+        at = ordered.index(curves[0])
+        sections.insert(at, Section(f"{TITLES[SCALING]}: all runs", ", ".join(run.name for run in curves), blocks))
     return Report(
-        tuple(map(section, ordered)),
+        tuple(sections),
         tuple(_PROTOCOL[kind] for kind in order if kind in _PROTOCOL and any(run.kind == kind for run in runs)),
         _runs_table(ordered),
         tuple((run.name, _configuration(run)) for run in ordered),
@@ -159,6 +165,14 @@ def section(run: Run) -> Section:
         blocks, note = (), f"{note} Its rows are not as `silo {run.kind}` writes them ({error!r}).".strip()
     rest = [row for row in run.rows if not blocks or not _is_described(run.kind, row)]
     return Section(f"{title}: {_named(name)}", run.name, (*blocks, *generic_tables(rest)), note)
+
+
+def _side_by_side(curves: Sequence[Run]) -> Blocks:
+    """Nothing where a run is not as `silo eval scaling` writes it: its own section says so."""
+    try:
+        return scaling_together(curves)
+    except (KeyError, TypeError, ValueError, IndexError):
+        return ()
 
 
 def command(run: Run) -> str:
