@@ -217,10 +217,10 @@ class Plan:
         tasks = ("eval", "tasks", *tests, *self._mixture, *reference, *scale.tasks)
         title = "Ask for right answers"
         found.append(("eval.tasks", self._recorded(title, "tasks", tasks, *self._read, at.specialist)))
-        extraction = ("eval", "extraction", *self._mixture, *scale.extraction)
+        extraction = ("eval", "extraction", *self._mixture, *self._cache, *scale.extraction)
         title = "Try to extract stored text"
         found.append(("eval.extraction", self._recorded(title, "extraction", extraction, *self._read)))
-        generation = ("eval", "generation", *tests, *self._mixture, *scale.generation)
+        generation = ("eval", "generation", *tests, *self._mixture, *self._cache, *scale.generation)
         title = "Generate freely"
         found.append(("eval.generation", self._recorded(title, "generation", generation, *self._read)))
         return found
