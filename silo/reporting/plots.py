@@ -91,9 +91,12 @@ def _dots(plot: Plot, axes: Any) -> None:
 
 
 def _lines(plot: Plot, axes: Any) -> None:
+    is_joined = sum(one.style == "points" for one in plot.series) > 1  # whose points are whose
     for one, color, marker in zip(plot.series, itertools.cycle(COLORS), itertools.cycle(MARKERS)):
         if one.style == "points":
-            axes.errorbar(one.x, one.y, yerr=_ends(one, one.y), fmt=marker, color=color, label=one.name, **_THIN)
+            form = f"{marker}-" if is_joined else marker
+            ends = _ends(one, one.y)
+            axes.errorbar(one.x, one.y, yerr=ends, fmt=form, linewidth=0.8, color=color, label=one.name, **_THIN)
         else:
             style = "-" if one.style == "line" else ":"
             axes.plot(one.x, one.y, style, color=color, linewidth=1.2, label=one.name)
