@@ -52,7 +52,7 @@ def generation_blocks(run: Run) -> tuple[Table | Plot, ...]:
 
 
 def _attacked(row: Row) -> tuple[Cell, ...]:
-    guard = "no" if row["max_verbatim"] is None else f"{row['max_verbatim']:,} tokens"
+    guard = "no" if row["max_verbatim"] is None else f"{row['max_verbatim']:,}\u00a0tokens"
     longest = (f"{row[name]['most']:,.0f}" for name in _RUNS)
     low, high = row["share_reproduced_interval"]
     reproduced = Cell(_percent(row["share_reproduced"]), between((100 * low, 100 * high), 1))

@@ -61,12 +61,17 @@ def svg(plot: Plot, prefix: str) -> str:
         (_dots if plot.kind == "dots" else _lines)(plot, axes)
         axes.set_xlabel(plot.x_label)
         if len(plot.series) > 1:
-            figure.legend(loc="outside upper left", ncols=min(len(plot.series), 4), handletextpad=0.4)
+            figure.legend(loc="outside upper left", ncols=_n_columns(len(plot.series)), handletextpad=0.4)
         stream = io.StringIO()
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     drawn = stream.getvalue()
     drawn = drawn[drawn.index("<svg") :].rstrip()
     return _NAMES.sub(lambda found: f"{found[1]}{prefix}-", drawn)
+
+
+def _n_columns(n: int) -> int:
+    """Of a legend: all on a line, or lines of about one length."""
+    return n if n <= 5 else min(4, -(-n // 2))
 
 
 def _spread(plot: Plot) -> float:

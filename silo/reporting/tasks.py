@@ -15,9 +15,12 @@ _NOTE = (
     "items anew."
 )
 
+_FEWEST = 8
+"""Items of a group that has a line; the recorded run has the smaller ones."""
+
 
 def task_blocks(run: Run) -> tuple[Table | Plot, ...]:
-    """A run of `silo eval tasks`: all items in tables and a plot, and by group in a table for the page."""
+    """A run of `silo eval tasks`: all items in tables and a plot, and larger groups in a table for the page."""
     rows = [row for row in run.rows if "task" in row and "accuracy" in row]
     whole = [row for row in rows if not row["group"]] or rows
     if not whole:
@@ -26,7 +29,7 @@ def task_blocks(run: Run) -> tuple[Table | Plot, ...]:
     if leads := [row for row in whole if "lead_over_lm" in row]:
         note = "Positive where it is right more often than its LM; an interval without zero would repeat."
         blocks.append(_table("Lead over the LM alone", leads, _lead, note))
-    if groups := [row for row in rows if row["group"] and row not in whole]:
+    if groups := [row for row in rows if row["group"] and row not in whole and row["n_items"] >= _FEWEST]:
         blocks.append(_accuracies("Right answers by group", groups, is_detail=True))
     return tuple(blocks)
 

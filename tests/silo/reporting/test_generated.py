@@ -21,7 +21,7 @@ def test_attacks_stand_under_their_mixture_with_the_guard_and_without(record_run
     assert [table.title for table in found.tables] == [f"Stored text that came out: {name}" for name in ("lm", "knn")]
     free, guarded = found.tables[1].rows
     assert [cell.text for cell in free] == ["prefix", "no", "40", "41", "42", "12.5 %", "25.0 %", "75.0 %"]
-    assert free[5].interval == "10.0 to 15.0" and guarded[1].text == "50 tokens"
+    assert free[5].interval == "10.0 to 15.0" and guarded[1].text == "50\u00a0tokens"
 
 
 def test_mixtures_stand_side_by_side_and_likeness_where_it_was_measured(record_run):

@@ -18,6 +18,7 @@ def rows():
         answered("cloze", "lm", 0.5),
         answered("cloze", "lm", 0.25, group="mail"),
         answered("cloze", "lm", 0.75, group="news"),
+        answered("cloze", "lm", 1.0, group="rare", n_items=2),
         answered("cloze", "knn", 0.4375, **lead),
         answered("exercises", "lm", 0.375, rule="per byte"),
         {"moon": "waxing", "light": 0.777},
