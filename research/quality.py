@@ -58,7 +58,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     bench = Bench(options)
     rows = bench.rows()
-    config = {key: str(value) for key, value in vars(options).items()} | {"lm": bench.lm.fingerprint}
+    given = {key: value.name if isinstance(value, Path) else str(value) for key, value in vars(options).items()}
+    config = given | {"lm": bench.lm.fingerprint}
     write_record(RESULTS / f"{options.name}.json", record(config, rows, seed=0, now=datetime.now(UTC)))
     for named in options.reference:
         name, _, checkpoint = named.partition("=")
