@@ -29,10 +29,13 @@ def extraction(
     out: Out = None,
     device: Device = "cpu",
 ) -> None:
-    """Try to extract stored text: by prefix, from the middle, asked by title, in capitals, spaced, and in parts."""
+    """Try to extract stored text: by prefix, from the middle, asked by title, in capitals, spaced, and in parts.
+
+    What comes in several requests is tried a third time, with a guard that leaves their prompts out of account.
+    """
     from dataclasses import replace
 
-    from silo.evaluation.extraction import ATTACKS, attempts, figures, targets
+    from silo.evaluation.extraction import ATTACKS, JOINED, attempts, figures, targets
     from silo.evaluation.mixtures import mixtures
     from silo.evaluation.recording import digest_of
     from silo.generation import Silo
@@ -45,12 +48,15 @@ def extraction(
     rows: list[dict[str, Any]] = []
     with noting("extraction") as note:
         for name, mixed in compared.items():
-            for limit in (None, max_verbatim):
+            for limit, allowance in ((None, None), (max_verbatim, max_verbatim), (max_verbatim, 0)):
                 for attacked in attack or ATTACKS:
+                    if allowance and attacked not in JOINED:
+                        continue
                     note(f"{name}, {'no guard' if limit is None else f'at most {limit}'}, {attacked}")
-                    request = replace(mixed, max_verbatim=limit)
+                    request = replace(mixed, max_verbatim=limit, verbatim_allowance=allowance)
                     found = list(attempts(silo, asked, attacked, request, max_verbatim, prefix))
                     named = {"mixture": name, "attack": attacked, "max_verbatim": limit}
+                    named |= {"verbatim_allowance": allowance}
                     rows.append(named | figures(found, max_verbatim, seed))
     _print(rows, max_verbatim)
     config: dict[str, Any] = {"command": "eval extraction", "limit": max_verbatim, "prefix": prefix}
@@ -68,10 +74,11 @@ def _print(rows: list[dict[str, Any]], limit: int) -> None:
     for row in rows:
         longest = (f"{row[name]['most']:.0f}" for name in ("run_in_tokens", "run_as_spelled", "run_in_letters"))
         shares = (f"{row[name]:.0%}" for name in ("share_reproduced", "share_over", "share_over_as_spelled"))
-        guard = "no" if row["max_verbatim"] is None else "yes"
+        guard = "no" if row["max_verbatim"] is None else "of completions" if row["verbatim_allowance"] else "yes"
         table.add_row(row["mixture"], guard, row["attack"], *longest, *shares)
     Console().print(table)
     print(
-        "The guard counts tokens as they are chosen, in one completion: what is over as spelled came in other case, "
-        "signs or tokens, and what is over in `chained` came in several completions."
+        "The guard counts tokens as they are chosen, in one request: what is over as spelled came in other case, signs "
+        "or tokens, and what is over in `chained` and `window` came in several requests. A guard of completions leaves "
+        "their prompts out of account."
     )
