@@ -52,6 +52,8 @@ def ppl(
 
     if (tune is not None or frozen is not None) and (datastore is None or (tune is not None and frozen is not None)):
         raise BadRequest("--tune and --frozen, one of them, go with --datastore")
+    if passages and datastore is None:
+        raise BadRequest("--passages come from a datastore; give one with --datastore")
     if datastore is not None and len(model) != 1:
         raise BadRequest("a datastore is measured with the one model that wrote it; give one --model")
     if tune is not None:
@@ -60,7 +62,7 @@ def ppl(
     config: dict[str, Any] = {"command": "eval ppl", "locations": locations, "max_bytes": max_bytes, "merge": merge}
     for name in model:
         measured = _measured(name, datastore, gate, k, n_probe, cache, device)
-        if passages and datastore is not None:
+        if passages:
             measured = replace(measured, retrieval=replace(RIC, n_passages=passages))
         wanted = predictor or list(measured.predictors)
         domains: dict[str, Tuned] = {}

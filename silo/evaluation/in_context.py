@@ -81,7 +81,7 @@ def in_context(lm: LanguageModel, store: Datastore, document: Document, settings
     """Read ``document`` alone, its end predicted too, stride by stride.
 
     Raises:
-        BadRequest: a stride and half a passage leave no room for the document, or vectors are to be compared.
+        BadRequest: a stride and a passage leave little room for the document, or vectors are to be compared.
     """
     _check(lm, settings)
     finder = PassageFinder(store, lm, settings)
@@ -172,9 +172,9 @@ def _mixed(terms: Sequence[np.ndarray], weights: Float[np.ndarray, " runs"]) -> 
 def _check(lm: LanguageModel, settings: RetrievalSettings) -> None:
     if settings.scorer != "bm25":
         raise BadRequest(f"passages are looked at with bm25 alone; got scorer {settings.scorer!r}")
-    if settings.stride > lm.context_length // 4:
+    if settings.stride > lm.context_length // 3:
         raise BadRequest(
-            f"a stride must be at most a quarter of the LM's context, {lm.context_length // 4} tokens; "
+            f"a stride must be at most a third of the LM's context, {lm.context_length // 3} tokens; "
             f"got {settings.stride}"
         )
 

@@ -149,7 +149,7 @@ def test_it_is_measured_beside_the_others(llama, store, asked, tmp_path):
     ("retrieval", "said"),
     [
         (replace(SETTINGS, scorer="dense"), "bm25 alone"),
-        (replace(SETTINGS, stride=64), "at most a quarter of the LM's context, 24 tokens; got 64"),
+        (replace(SETTINGS, stride=64), "at most a third of the LM's context, 32 tokens; got 64"),
     ],
 )
 def test_what_cannot_be_looked_at_is_refused(llama, store, asked, retrieval, said):
