@@ -34,10 +34,13 @@ def extraction(
     out: Out = None,
     device: Device = "cpu",
 ) -> None:
-    """Try to extract stored text: by prefix, from the middle, asked by title, in capitals, spaced, and in parts."""
+    """Try to extract stored text: by prefix, from the middle, asked by title, in capitals, spaced, and in parts.
+
+    What comes in several requests is tried a third time, with a guard that leaves their prompts out of account.
+    """
     from dataclasses import asdict, replace
 
-    from silo.evaluation.extraction import ATTACKS, attempts, figures, targets
+    from silo.evaluation.extraction import ATTACKS, JOINED, attempts, figures, targets
     from silo.evaluation.mixtures import mixtures
     from silo.evaluation.recording import digest_of
     from silo.evaluation.resuming import Done
@@ -56,12 +59,15 @@ def extraction(
 
     with noting("extraction") as note:
         for name, mixed in compared.items():
-            for limit in (None, max_verbatim):
+            for limit, allowance in ((None, None), (max_verbatim, max_verbatim), (max_verbatim, 0)):
                 for by in attack or ATTACKS:
+                    if allowance and by not in JOINED:
+                        continue
                     note(f"{name}, {'no guard' if limit is None else f'at most {limit}'}, {by}")
-                    request = replace(mixed, max_verbatim=limit)
+                    request = replace(mixed, max_verbatim=limit, verbatim_allowance=allowance)
                     found = done.part("attacked", partial(attacked, by, request), by, asdict(request))
-                    rows.append({"mixture": name, "attack": by, "max_verbatim": limit} | found)
+                    named = {"mixture": name, "attack": by, "max_verbatim": limit, "verbatim_allowance": allowance}
+                    rows.append(named | found)
     _print(rows, max_verbatim)
     config: dict[str, Any] = {"command": "eval extraction", "limit": max_verbatim, "prefix": prefix}
     config |= {"max_tokens": max_tokens, "temperature": temperature}
@@ -78,10 +84,11 @@ def _print(rows: list[dict[str, Any]], limit: int) -> None:
     for row in rows:
         longest = (f"{row[name]['most']:.0f}" for name in ("run_in_tokens", "run_as_spelled", "run_in_letters"))
         shares = (f"{row[name]:.0%}" for name in ("share_reproduced", "share_over", "share_over_as_spelled"))
-        guard = "no" if row["max_verbatim"] is None else "yes"
+        guard = "no" if row["max_verbatim"] is None else "of completions" if row["verbatim_allowance"] else "yes"
         table.add_row(row["mixture"], guard, row["attack"], *longest, *shares)
     Console().print(table)
     print(
-        "The guard counts tokens as they are chosen, in one completion: what is over as spelled came in other case, "
-        "signs or tokens, and what is over in `chained` came in several completions."
+        "The guard counts tokens as they are chosen, in one request: what is over as spelled came in other case, signs "
+        "or tokens, and what is over in `chained` and `window` came in several requests. A guard of completions leaves "
+        "their prompts out of account."
     )

@@ -22,7 +22,8 @@ def extraction_blocks(run: Run) -> tuple[Table | Plot, ...]:
     columns = ("attack", "guard", *(f"longest run, {said}" for said in _RUNS.values()), "reproduced", *_OVER.values())
     note = (
         "A run is over where it is longer than the limit, in tokens as they were chosen or in the tokens that the same "
-        "letters have in the stored text; the guard counts the former, in one completion."
+        "letters have in the stored text; the guard counts the former, in one request with its prompt, or in the "
+        "completion alone where that is said."
     )
     by_mixture: dict[str, list[Row]] = {}
     for row in run.rows:
@@ -53,6 +54,8 @@ def generation_blocks(run: Run) -> tuple[Table | Plot, ...]:
 
 def _attacked(row: Row) -> tuple[Cell, ...]:
     guard = "no" if row["max_verbatim"] is None else f"{row['max_verbatim']:,}\u00a0tokens"
+    if row.get("verbatim_allowance"):
+        guard += " of a completion"
     longest = (f"{row[name]['most']:,.0f}" for name in _RUNS)
     low, high = row["share_reproduced_interval"]
     reproduced = Cell(_percent(row["share_reproduced"]), between((100 * low, 100 * high), 1))
