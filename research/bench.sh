@@ -28,5 +28,5 @@ silo eval scaling corpora/high/clinical_notes/validation.jsonl.gz corpora/high/c
 silo eval optout --model silo-6m --datastore mail --n-series 2 --held-out 2 --steps 3 --removed 1 --n-kept 2 --max-tokens 256 --generated 16 --work copies --out out/optout.json
 silo eval attribution corpora/high/news_bbc/test.jsonl.gz --model silo-6m --datastore high --n-texts 6 --max-tokens 256 --positions 24 --removed 3 --facts 12 --generated 24 --work copies --out out/attribution.json
 silo eval tasks email_lists=corpora/high/email_lists/test.jsonl.gz news_bbc=corpora/high/news_bbc/test.jsonl.gz clinical_notes=corpora/high/clinical_notes/test.jsonl.gz --model silo-6m --datastore high --n 16 --out out/tasks.json
-silo eval extraction --model silo-6m --datastore high --documents 2 --max-tokens 56 --mixture lm --mixture fixed --out out/extraction.json
+silo eval extraction --model silo-6m --datastore high --documents 3 --max-tokens 96 --mixture lm --mixture fixed --out results/extraction.json
 silo eval generation corpora/high/news_bbc/test.jsonl.gz --model silo-6m --datastore high --prompts 100 --max-tokens 32 --out out/generation.json
