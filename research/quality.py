@@ -60,8 +60,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     bench = Bench(options)
     rows = bench.rows()
-    given = {key: value.name if isinstance(value, Path) else str(value) for key, value in vars(options).items()}
-    config = given | {"lm": bench.lm.fingerprint}
+    config = {key: without_places(value) for key, value in vars(options).items()} | {"lm": bench.lm.fingerprint}
     write_record(RESULTS / f"{options.name}.json", record(config, rows, seed=0, now=datetime.now(UTC)))
     for named in options.reference:
         name, _, checkpoint = named.partition("=")
@@ -79,6 +78,14 @@ def main() -> None:
         recorded = record(config | {"reference": name}, [*reference, {"gaps": gaps}], seed=0, now=datetime.now(UTC))
         write_record(RESULTS / f"{options.name}-{name}.json", recorded)
         print(name, json.dumps(gaps, indent=1))
+
+
+def without_places(value: Any) -> str:
+    """As it is recorded: folders by their names, wherever they lie on this machine."""
+    if isinstance(value, list):
+        parts = (one.partition("=") for one in value)
+        return " ".join(f"{name}={Path(place).name}" for name, _, place in parts)
+    return value.name if isinstance(value, Path) else str(value)
 
 
 class Bench:

@@ -55,3 +55,9 @@ def test_a_recorded_run_says_how_it_was_made_and_names_no_place_of_the_machine(r
         said = [str(value) for part in (run.config, run.facts, *run.rows) for _, value in leaves(part)]
         assert [text for text in said if text.startswith("/") or "=/" in text] == [], run.name
         assert any(re.fullmatch("[0-9a-f]{64}", text) for text in said), f"{run.name} has no hash of what it read"
+
+
+def test_each_recorded_run_can_be_made_again_by_a_line_of_the_recipe(runs: tuple[Run, ...]) -> None:
+    lines = (ROOT / "research" / "bench.sh").read_text(encoding="utf-8").splitlines()
+    typed = [shlex.join(run.facts["argv"]) for run in runs if run.config.get("command", "").startswith("eval ")]
+    assert typed and set(typed) <= set(lines)
