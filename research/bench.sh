@@ -1,6 +1,6 @@
 #!/bin/sh
-# The runs in research/results that `silo eval` recorded, each by the command that made it, with the packaged LM and one
-# thread. For a folder with a link `corpora` to the corpora and one, `silo`, to this repository:
+# The runs in research/results that `silo eval` recorded, each by the command that made it, with the LM
+# `silo-6m` and one thread. For a folder with a link `corpora` to the corpora and one, `silo`, to this repository:
 #
 #     OMP_NUM_THREADS=1 sh silo/research/bench.sh
 #
@@ -18,7 +18,7 @@ fi
 if [ ! -d mail ]; then
     python -m silo.reproduction.corpora sample corpora sample --train-bytes 1 --store-bytes 300000 --gate-bytes 1 \
         --eval-bytes 20000
-    silo datastore build mail --documents sample/high/email_lists/datastore.jsonl.gz
+    silo datastore build mail --model silo-6m --documents sample/high/email_lists/datastore.jsonl.gz
 fi
 
 silo eval ppl books_restricted=corpora/high/books_restricted/test.jsonl.gz clinical_notes=corpora/high/clinical_notes/test.jsonl.gz code_copyleft=corpora/high/code_copyleft/test.jsonl.gz email_enron=corpora/high/email_enron/test.jsonl.gz email_lists=corpora/high/email_lists/test.jsonl.gz news_bbc=corpora/high/news_bbc/test.jsonl.gz reviews_imdb=corpora/high/reviews_imdb/test.jsonl.gz web_pages=corpora/high/web_pages/test.jsonl.gz wikipedia=corpora/high/wikipedia/test.jsonl.gz by_docs=corpora/low/by_docs/test.jsonl.gz by_irc_ubuntu=corpora/low/by_irc_ubuntu/test.jsonl.gz by_openstax=corpora/low/by_openstax/test.jsonl.gz by_plos=corpora/low/by_plos/test.jsonl.gz pd_arxiv_abstracts=corpora/low/pd_arxiv_abstracts/test.jsonl.gz pd_books=corpora/low/pd_books/test.jsonl.gz pd_court_opinions=corpora/low/pd_court_opinions/test.jsonl.gz pd_gov_web=corpora/low/pd_gov_web/test.jsonl.gz pd_proposals=corpora/low/pd_proposals/test.jsonl.gz pd_sotu=corpora/low/pd_sotu/test.jsonl.gz pd_us_code=corpora/low/pd_us_code/test.jsonl.gz sw_code=corpora/low/sw_code/test.jsonl.gz sw_docs=corpora/low/sw_docs/test.jsonl.gz sw_math=corpora/low/sw_math/test.jsonl.gz --model silo-6m --max-bytes 120000 --cache cache --out out/ppl-test.json
