@@ -40,7 +40,6 @@ from datastore.fields import read_fields, signed_bytes
 from datastore.files import TEMPORARY_PREFIX, canonical_json, checksums, publish_folder, remove_leftovers, write_bytes
 from datastore.heads import parse
 from datastore.keyring import Key, Keyring
-from datastore.log import root
 from datastore.manifest import FILE_NAME as MANIFEST
 from datastore.manifest import read_manifest
 from datastore.records import DocumentFacts
@@ -116,13 +115,13 @@ def take_snapshot(store: Datastore, folder: Path, *, now: datetime, keys_copy: P
         try:
             with store.catalog.read() as connection:
                 epoch = catalog.epoch_of(connection)
-                leaves = catalog.leaves(connection)
+                tree, n_leaves = store.catalog.tree(connection)
                 kept = _kept(connection)
                 records = _records(connection)
                 changed = catalog.changed_at(connection, erased=False)
                 holes = {name: catalog.removed_sentences(connection, name, pending=True) for name in changed}
             ring = _ready_keys(store)
-            keys = ring.keys_for({row["id"]: changed.get(row["id"], 0) for row in kept}, len(leaves))
+            keys = ring.keys_for({row["id"]: changed.get(row["id"], 0) for row in kept}, n_leaves)
             _copy_keys(store, ring, keys_copy)
             _write_documents(store, temporary, kept, holes, keys)
             key = ring.records_key()
@@ -135,8 +134,8 @@ def take_snapshot(store: Datastore, folder: Path, *, now: datetime, keys_copy: P
                 created_at=now.isoformat(),
                 epoch=epoch,
                 n_documents=len(kept),
-                log_size=len(leaves),
-                log_root=root(leaves).hex(),
+                log_size=n_leaves,
+                log_root=tree.root(n_leaves).hex(),
                 files=checksums(temporary),
                 public_key=read_manifest(store.path).public_key,
             )

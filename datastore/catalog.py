@@ -10,6 +10,7 @@ begins by writing it. Every change ends by writing to the journal what only the 
 
 import json
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,7 @@ from datastore.errors import CannotWrite, CorruptDatastore, DatastoreError, Veri
 from datastore.files import is_read_only, sync_file
 from datastore.journal import Journal, lost_leaves
 from datastore.key_chain import KeyChain
+from datastore.merkle import Tree
 from datastore.receipts import Receipt, edge_of, receipt_from_json
 from datastore.records import DocumentFacts
 from datastore.redaction import Ranges, merged
@@ -173,6 +175,7 @@ class Catalog:
         """The opt-outs that the catalog lacked when it was opened and that the journal has."""
         self._reader = _engine(path, "BEGIN", self.lost) if not is_read_only(folder) else _reading(path, self.lost)
         self._writer = _engine(path, "BEGIN IMMEDIATE")
+        self._tree, self._tree_lock = Tree(), threading.Lock()
         # The journal is read before the catalog, which commits first: so what it alone has was lost.
         self.journal = Journal(folder)
         with self.read() as connection:
@@ -231,6 +234,19 @@ class Catalog:
         with self.read() as connection:
             return epoch_of(connection)
 
+    def tree(self, connection: Connection) -> tuple[Tree, int]:
+        """The Merkle tree of the log, and the size that it has for ``connection``.
+
+        It is made when the store is opened, which checks all of it; from then on only new leaves are read. Not kept in
+        the file, where a changed bit would have to be looked for anew.
+        """
+        size = n_leaves(connection)
+        with self._tree_lock:
+            if len(self._tree) < size:
+                for leaf in commitments(connection, since=len(self._tree)):
+                    self._tree.append(bytes.fromhex(leaf))
+            return self._tree, size
+
     @staticmethod
     def _check_pages(connection: Connection) -> None:
         """Raise CorruptDatastore unless tables and indexes agree, and rows with each other; SQLite has no checksums.
@@ -249,7 +265,9 @@ class Catalog:
         newest = connection.execute(select(optouts.c.receipt).order_by(optouts.c.number.desc()).limit(1)).scalar()
         try:
             latest = receipt_from_json(json.loads(newest)).head.to_json() if newest is not None else None
-            leaves = lost_leaves(self.journal, commitments(connection), latest, self._chain())
+            leaves, tree = lost_leaves(self.journal, commitments(connection), latest, self._chain())
+            with self._tree_lock:
+                self._tree = tree
             return self.journal.receipts(leaves) if leaves else []
         except CorruptDatastore:
             raise
@@ -354,14 +372,21 @@ def log_edge(connection: Connection) -> tuple[list[bytes], int]:
         ) from None
 
 
-def commitments(connection: Connection) -> list[str]:
-    """The leaves of the public log, in order, each 64 hex digits."""
-    return list(connection.execute(select(log.c.commitment).order_by(log.c.leaf)).scalars())
+def commitments(connection: Connection, since: int = 0) -> list[str]:
+    """The leaves of the public log from place ``since`` on, in order, each 64 hex digits."""
+    query = select(log.c.commitment).where(log.c.leaf >= since).order_by(log.c.leaf)
+    return list(connection.execute(query).scalars())
 
 
-def leaves(connection: Connection) -> list[bytes]:
-    """As ``commitments``, each 32 bytes: what the Merkle tree is made of."""
-    return [bytes.fromhex(commitment) for commitment in commitments(connection)]
+def commitment_at(connection: Connection, leaf: int) -> str:
+    """The leaf at a place of the log that there is."""
+    return str(connection.execute(select(log.c.commitment).where(log.c.leaf == leaf)).scalar_one())
+
+
+def place_of(connection: Connection, commitment: str) -> int | None:
+    """Where in the log a leaf lies; None where it has none such."""
+    place: int | None = connection.execute(select(log.c.leaf).where(log.c.commitment == commitment)).scalar()
+    return place
 
 
 def record_opt_out(connection: Connection, receipt: Receipt, bars: str) -> None:

@@ -40,8 +40,8 @@ from datastore.heads import TreeHead, check_head
 from datastore.journal import bars_in, receipts_in
 from datastore.key_chain import KeyChain, check_chain, check_signer
 from datastore.keyring import DESTROYED, DOCUMENT, Key, Keyring
-from datastore.log import root
 from datastore.manifest import Manifest, read_manifest, write_manifest
+from datastore.merkle import Tree
 from datastore.receipts import Receipt, check_receipt, receipt_from_json
 from datastore.records import DocumentFacts
 from datastore.redaction import Ranges, merged
@@ -195,7 +195,7 @@ def _whole_log(
             f"were {wanted}, so a document that was opted out might be served. Name the newest journal with --journal."
         )
     log = [by_leaf[leaf] for leaf in range(wanted)]
-    leaves = [bytes.fromhex(receipt.commitment) for receipt in log]
+    tree = Tree(bytes.fromhex(receipt.commitment) for receipt in log)
     for receipt in log:
         check_receipt(receipt)
         signed = receipt.head
@@ -209,7 +209,7 @@ def _whole_log(
         check_signer(chain, head.public_key, head.size, head.root, "the head")
         heads.append((head.size, head.root))
     for size, expected in heads:
-        if root(leaves[:size]).hex() != expected:
+        if tree.root(size).hex() != expected:
             raise VerificationFailed(f"the log of snapshot and journal is not the one of {size} leaves that was signed")
     return log
 
