@@ -33,8 +33,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 from sqlalchemy import Connection, RowMapping, select
 
-from datastore import backup_keys, catalog
-from datastore.catalog import ERASED, HIDDEN, LIVE, WIPED
+from datastore import backup_keys, catalog_rows, tables
 from datastore.errors import CorruptDatastore, DatastoreError
 from datastore.fields import read_fields, signed_bytes
 from datastore.files import TEMPORARY_PREFIX, canonical_json, checksums, publish_folder, remove_leftovers, write_bytes
@@ -47,6 +46,7 @@ from datastore.redaction import Ranges
 from datastore.segments import Pieces, Segment
 from datastore.signing import check_signature, load_key
 from datastore.store import Datastore
+from datastore.tables import ERASED, HIDDEN, LIVE, WIPED
 from datastore.writer import writing
 
 FORMAT = "silo-snapshot/1"
@@ -114,12 +114,12 @@ def take_snapshot(store: Datastore, folder: Path, *, now: datetime, keys_copy: P
         temporary.mkdir(parents=True)
         try:
             with store.catalog.read() as connection:
-                epoch = catalog.epoch_of(connection)
+                epoch = catalog_rows.epoch_of(connection)
                 tree, n_leaves = store.catalog.tree(connection)
                 kept = _kept(connection)
                 records = _records(connection)
-                changed = catalog.changed_at(connection, erased=False)
-                holes = {name: catalog.removed_sentences(connection, name, pending=True) for name in changed}
+                changed = catalog_rows.changed_at(connection, erased=False)
+                holes = {name: catalog_rows.removed_sentences(connection, name, pending=True) for name in changed}
             ring = _ready_keys(store)
             keys = ring.keys_for({row["id"]: changed.get(row["id"], 0) for row in kept}, n_leaves)
             _copy_keys(store, ring, keys_copy)
@@ -235,7 +235,7 @@ def _packed(
             name, held = row["segment"], _Entries(store.open_segment(row["segment"]))
         removed = holes.get(row["id"], ())
         lists, codes = held.of(row["ordinal"], removed)
-        facts = catalog.facts_of(row)
+        facts = catalog_rows.facts_of(row)
         names = [field.name for field in fields(facts) if field.name != "metadata"]
         known = {name: getattr(facts, name) for name in names} | {"metadata": dict(facts.metadata)}
         said = json.dumps({"facts": known, "n_sentences": row["n_sentences"]}).encode()
@@ -275,19 +275,19 @@ class _Entries:
 
 def _kept(connection: Connection) -> list[RowMapping]:
     """The documents that a snapshot keeps: those in service, and those that are hidden and may come back."""
-    here = catalog.documents.c.state.in_((LIVE, HIDDEN))
-    query = select(catalog.documents).where(here).order_by(catalog.documents.c.number)
+    here = tables.documents.c.state.in_((LIVE, HIDDEN))
+    query = select(tables.documents).where(here).order_by(tables.documents.c.number)
     return list(connection.execute(query).mappings())
 
 
 def _records(connection: Connection) -> dict[str, list[dict[str, Any]]]:
     """The rows of every table, without segments, documents that are kept, and what compaction wipes of the others."""
     rows: dict[str, list[dict[str, Any]]] = {}
-    for table in catalog.tables():
-        if table is catalog.segments:
+    for table in tables.every():
+        if table is tables.segments:
             continue
         found = [dict(row) for row in connection.execute(select(table)).mappings()]
-        if table is catalog.documents:
+        if table is tables.documents:
             gone = {"state": ERASED, "segment": None, **WIPED}
             rows[HIDDEN] = [{"number": row["number"]} for row in found if row["state"] == HIDDEN]
             found = [row | gone for row in found if row["state"] not in (LIVE, HIDDEN)]

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from datastore import catalog
+from datastore import log_rows
 from datastore.errors import VerificationFailed
 from datastore.heads import Growth, TreeHead, prove_growth, sign_head
 from datastore.manifest import read_manifest
@@ -54,7 +54,7 @@ def included(store: Datastore, leaf: int, size: int) -> Inclusion:
     with store.catalog.read() as connection:
         tree, _ = store.catalog.tree(connection)
         proof = tree.inclusion_proof(leaf, size)
-        commitment = catalog.commitment_at(connection, leaf)
+        commitment = log_rows.commitment_at(connection, leaf)
     return Inclusion(commitment, leaf, size, tree.root(size).hex(), tuple(node.hex() for node in proof))
 
 

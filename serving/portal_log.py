@@ -10,7 +10,7 @@ from flask import Blueprint, Response, jsonify, request
 from sqlalchemy import func, select
 from werkzeug.exceptions import BadRequest
 
-from datastore import catalog
+from datastore import log_rows, tables
 from datastore import requests as asked
 from datastore.heads import prove_growth
 from datastore.manifest import read_manifest
@@ -20,7 +20,7 @@ from datastore.store import Datastore
 from serving.pages import page
 from serving.portal import Portal, portal_blueprint
 
-DOCUMENT_STATES = (catalog.LIVE, catalog.HIDDEN, catalog.REMOVED, catalog.ERASED)
+DOCUMENT_STATES = (tables.LIVE, tables.HIDDEN, tables.REMOVED, tables.ERASED)
 
 
 def blueprint(portal: Portal) -> Blueprint:
@@ -72,7 +72,7 @@ def blueprint(portal: Portal) -> Blueprint:
 
 def document_counts(store: Datastore) -> dict[str, int]:
     """How many documents there are of each state."""
-    d = catalog.documents.c
+    d = tables.documents.c
     with store.catalog.read() as connection:
         rows = connection.execute(select(d.state, func.count()).group_by(d.state))
         found: dict[str, int] = {row[0]: row[1] for row in rows}
@@ -90,7 +90,7 @@ def _leaf(store: Datastore, size: int) -> int:
     wanted = request.args.get("leaf", "").strip().lower()
     if len(wanted) == 64:
         with store.catalog.read() as connection:
-            place = catalog.place_of(connection, wanted)
+            place = log_rows.place_of(connection, wanted)
         if place is None or place >= size:
             raise BadRequest(f"no leaf of the log is {wanted:.16}…")
         return place

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from datastore import catalog
+from datastore import log_rows, tables
 from datastore.catalog import FILE_NAME as CATALOG
 from datastore.compaction import compact
 from datastore.errors import CorruptDatastore, UnknownDocument
@@ -83,7 +83,7 @@ def test_the_log_grows_and_every_receipt_stays_in_it(make_store, documents, now)
     for receipt in receipts:
         check_in_log(receipt, head, growth_since(store, receipt.head.size))
     with store.catalog.read() as connection:
-        assert catalog.commitments(connection) == [receipt.commitment for receipt in receipts]
+        assert log_rows.commitments(connection) == [receipt.commitment for receipt in receipts]
 
 
 def test_the_journal_says_nothing_of_title_owner_url_or_text(make_store, documents, now):
@@ -339,7 +339,7 @@ def test_a_catalog_whose_log_was_cut_is_refused_unless_the_journal_has_the_rest(
     store = make_store(documents)
     receipts = [opt_out(store, name, now=now) for name in ("doc-3", "doc-5")]
     with store.catalog._writer.begin() as connection:
-        connection.execute(catalog.log.delete().where(catalog.log.c.leaf == 1))
+        connection.execute(tables.log.delete().where(tables.log.c.leaf == 1))
     assert Datastore.open(store.path).catalog.lost == receipts[1:]
     (store.path / JOURNAL).write_bytes(b"")
     with pytest.raises(CorruptDatastore, match="the log is shorter than its signed head of 2"):

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from datastore import catalog, merkle
+from datastore import log_rows, merkle
 from datastore.log import EMPTY_ROOT, check_inclusion, leaf_hash, node_hash
 from datastore.merkle import Tree
 from datastore.optout import opt_out
@@ -129,11 +129,14 @@ def test_a_store_reads_each_leaf_of_its_log_once(make_store, documents, now, mon
     receipts = [opt_out(store, f"doc-{i}", now=now) for i in range(6)]
     reader = Datastore.open(store.path)
     read, made = [], []
-    leaves_from, hashed = catalog.commitments, merkle.leaf_hash
-    monkeypatch.setattr(
-        catalog, "commitments", lambda *of, **since: read.append(found := leaves_from(*of, **since)) or found
-    )
-    monkeypatch.setattr(merkle, "leaf_hash", lambda leaf: made.append(leaf) or hashed(leaf))
+    leaves_from = log_rows.commitments
+
+    def counted(*asked, **since):
+        read.append(leaves_from(*asked, **since))
+        return read[-1]
+
+    monkeypatch.setattr(log_rows, "commitments", counted)
+    monkeypatch.setattr(merkle, "leaf_hash", lambda leaf: made.append(leaf) or leaf_hash(leaf))
     for n_more in (0, 2, 1):
         read.clear()
         made.clear()
