@@ -41,6 +41,7 @@ from datastore.heads import parse
 from datastore.keyring import Key, Keyring
 from datastore.manifest import FILE_NAME as MANIFEST
 from datastore.manifest import read_manifest
+from datastore.optout import recover
 from datastore.records import DocumentFacts
 from datastore.redaction import Ranges
 from datastore.segments import Pieces, Segment
@@ -110,6 +111,7 @@ def take_snapshot(store: Datastore, folder: Path, *, now: datetime, keys_copy: P
         raise DatastoreError(f"{keys_copy} would lie in the snapshot, which its keys are to be kept apart from.")
     temporary = folder.with_name(f"{TEMPORARY_PREFIX}{folder.name}-{store.id}")
     with writing(store):
+        recover(store)  # what only the journal knows is barred in the snapshot too
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from datastore import log_rows, tables
+from datastore.backups import take_snapshot
 from datastore.catalog import FILE_NAME as CATALOG
 from datastore.compaction import compact
 from datastore.errors import CorruptDatastore, UnknownDocument
@@ -24,6 +25,7 @@ from datastore.passage_optout import remove_passages
 from datastore.public_log import growth_since, signed_head
 from datastore.receipts import Receipt, check_in_log, receipt_from_json
 from datastore.records import DocumentFacts
+from datastore.restore import restore
 from datastore.store import Datastore
 from datastore.suppression import barred
 from datastore.verification import verify
@@ -191,6 +193,15 @@ def test_a_text_whose_bytes_are_gone_too_is_known_again_by_what_the_journal_has_
     recover(opened)
     found = {name: barred(opened.catalog, DocumentFacts(name, digest="e" * 64), text) for name, text in texts.items()}
     assert {name for name, why in found.items() if why} == ({"whole", "passage"} if has_bars else set()), found
+
+
+def test_a_snapshot_of_a_store_whose_catalog_forgot_has_what_bars_near_copies(rolled_back, documents, now, tmp_path):
+    path, _ = rolled_back
+    keys = tmp_path / "keys"
+    take_snapshot(Datastore.open(path), tmp_path / "snapshot", now=now, keys_copy=keys)
+    again = restore(tmp_path / "snapshot", tmp_path / "again", keys=keys, journal=path / JOURNAL).store
+    near = " ".join(documents[5].text.upper().split()[3:])
+    assert barred(again.catalog, DocumentFacts("near", digest="e" * 64), near)
 
 
 def test_bars_that_were_edited_are_refused_before_anything_is_written(rolled_back, documents):
@@ -383,6 +394,7 @@ from datetime import UTC, datetime
 from datastore import journal
 from datastore.epoch import Epoch
 from datastore.optout import opt_out
+from datastore.restore import restore
 from datastore.store import Datastore
 
 def die(*_):
