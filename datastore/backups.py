@@ -33,21 +33,21 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 from sqlalchemy import Connection, RowMapping, select
 
-from datastore import backup_keys, catalog
-from datastore.catalog import ERASED, HIDDEN, LIVE, WIPED
+from datastore import backup_keys, catalog_rows, tables
 from datastore.errors import CorruptDatastore, DatastoreError
 from datastore.fields import read_fields, signed_bytes
 from datastore.files import TEMPORARY_PREFIX, canonical_json, checksums, publish_folder, remove_leftovers, write_bytes
 from datastore.heads import parse
 from datastore.keyring import Key, Keyring
-from datastore.log import root
 from datastore.manifest import FILE_NAME as MANIFEST
 from datastore.manifest import read_manifest
+from datastore.optout import recover
 from datastore.records import DocumentFacts
 from datastore.redaction import Ranges
 from datastore.segments import Pieces, Segment
 from datastore.signing import check_signature, load_key
 from datastore.store import Datastore
+from datastore.tables import ERASED, HIDDEN, LIVE, WIPED
 from datastore.writer import writing
 
 FORMAT = "silo-snapshot/1"
@@ -111,18 +111,19 @@ def take_snapshot(store: Datastore, folder: Path, *, now: datetime, keys_copy: P
         raise DatastoreError(f"{keys_copy} would lie in the snapshot, which its keys are to be kept apart from.")
     temporary = folder.with_name(f"{TEMPORARY_PREFIX}{folder.name}-{store.id}")
     with writing(store):
+        recover(store)  # what only the journal knows is barred in the snapshot too
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
             with store.catalog.read() as connection:
-                epoch = catalog.epoch_of(connection)
-                leaves = catalog.leaves(connection)
+                epoch = catalog_rows.epoch_of(connection)
+                tree, n_leaves = store.catalog.tree(connection)
                 kept = _kept(connection)
                 records = _records(connection)
-                changed = catalog.changed_at(connection, erased=False)
-                holes = {name: catalog.removed_sentences(connection, name, pending=True) for name in changed}
+                changed = catalog_rows.changed_at(connection, erased=False)
+                holes = {name: catalog_rows.removed_sentences(connection, name, pending=True) for name in changed}
             ring = _ready_keys(store)
-            keys = ring.keys_for({row["id"]: changed.get(row["id"], 0) for row in kept}, len(leaves))
+            keys = ring.keys_for({row["id"]: changed.get(row["id"], 0) for row in kept}, n_leaves)
             _copy_keys(store, ring, keys_copy)
             _write_documents(store, temporary, kept, holes, keys)
             key = ring.records_key()
@@ -135,8 +136,8 @@ def take_snapshot(store: Datastore, folder: Path, *, now: datetime, keys_copy: P
                 created_at=now.isoformat(),
                 epoch=epoch,
                 n_documents=len(kept),
-                log_size=len(leaves),
-                log_root=root(leaves).hex(),
+                log_size=n_leaves,
+                log_root=tree.root(n_leaves).hex(),
                 files=checksums(temporary),
                 public_key=read_manifest(store.path).public_key,
             )
@@ -236,7 +237,7 @@ def _packed(
             name, held = row["segment"], _Entries(store.open_segment(row["segment"]))
         removed = holes.get(row["id"], ())
         lists, codes = held.of(row["ordinal"], removed)
-        facts = catalog.facts_of(row)
+        facts = catalog_rows.facts_of(row)
         names = [field.name for field in fields(facts) if field.name != "metadata"]
         known = {name: getattr(facts, name) for name in names} | {"metadata": dict(facts.metadata)}
         said = json.dumps({"facts": known, "n_sentences": row["n_sentences"]}).encode()
@@ -276,19 +277,19 @@ class _Entries:
 
 def _kept(connection: Connection) -> list[RowMapping]:
     """The documents that a snapshot keeps: those in service, and those that are hidden and may come back."""
-    here = catalog.documents.c.state.in_((LIVE, HIDDEN))
-    query = select(catalog.documents).where(here).order_by(catalog.documents.c.number)
+    here = tables.documents.c.state.in_((LIVE, HIDDEN))
+    query = select(tables.documents).where(here).order_by(tables.documents.c.number)
     return list(connection.execute(query).mappings())
 
 
 def _records(connection: Connection) -> dict[str, list[dict[str, Any]]]:
     """The rows of every table, without segments, documents that are kept, and what compaction wipes of the others."""
     rows: dict[str, list[dict[str, Any]]] = {}
-    for table in catalog.tables():
-        if table is catalog.segments:
+    for table in tables.every():
+        if table is tables.segments:
             continue
         found = [dict(row) for row in connection.execute(select(table)).mappings()]
-        if table is catalog.documents:
+        if table is tables.documents:
             gone = {"state": ERASED, "segment": None, **WIPED}
             rows[HIDDEN] = [{"number": row["number"]} for row in found if row["state"] == HIDDEN]
             found = [row | gone for row in found if row["state"] not in (LIVE, HIDDEN)]

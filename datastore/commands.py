@@ -97,8 +97,8 @@ def info(
     documents: Annotated[bool, typer.Option(help="List every document.")] = False,
 ) -> None:
     """What a datastore is and holds."""
-    from datastore.catalog import LIVE
     from datastore.store import Datastore
+    from datastore.tables import LIVE
 
     opened = Datastore.open(store)
     counts: dict[str, int] = {}

@@ -15,14 +15,14 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, delete, select, update
 
-from datastore import backup_keys, catalog
-from datastore.catalog import ERASED, HIDDEN, LIVE, REMOVED, WIPED
+from datastore import backup_keys, catalog, catalog_rows, log_rows, tables
 from datastore.errors import WriterBusy
 from datastore.files import sync_folder
 from datastore.redaction import Ranges
 from datastore.rotation import destroy_retired_keys
 from datastore.segments import Part, Segment, WrittenSegment, copy_segment, cut
 from datastore.store import SEGMENTS, Datastore
+from datastore.tables import ERASED, HIDDEN, LIVE, REMOVED, WIPED
 from datastore.writer import new_names, record_segment, writing
 
 
@@ -60,12 +60,12 @@ def compact(store: Datastore, *, patience: float = 30.0) -> Compacted:
     """
     with writing(store):
         with store.catalog.read() as connection:
-            s = catalog.segments.c
+            s = tables.segments.c
             sizes = {
                 row.name: row.n_positions
                 for row in connection.execute(select(s.name, s.n_positions).order_by(s.number))
             }
-            d = catalog.documents.c
+            d = tables.documents.c
             query = select(d.number, d.segment, d.ordinal, d.n_positions).order_by(d.number)
             kept = [_Kept(*row) for row in connection.execute(query.where(d.state.in_((LIVE, HIDDEN))))]
             kept, passages = _without_passages(store, connection, kept)
@@ -75,22 +75,22 @@ def compact(store: Datastore, *, patience: float = 30.0) -> Compacted:
         written = _write(store, layout[n_same:])
         with store.catalog.change() as connection:
             for name in names[n_same:]:
-                connection.execute(delete(catalog.segments).where(catalog.segments.c.name == name))
+                connection.execute(delete(tables.segments).where(tables.segments.c.name == name))
             for segment, documents in written:
                 record_segment(connection, segment)
                 for ordinal, document in enumerate(documents):
-                    here = catalog.documents.c.number == document.number
+                    here = tables.documents.c.number == document.number
                     connection.execute(
-                        update(catalog.documents)
+                        update(tables.documents)
                         .where(here)
                         .values(segment=segment.name, ordinal=ordinal, n_positions=document.n_positions)
                     )
             for number in passages:
-                here = catalog.removals.c.number == number
-                connection.execute(update(catalog.removals).where(here).values(is_erased=True))
+                here = tables.removals.c.number == number
+                connection.execute(update(tables.removals).where(here).values(is_erased=True))
             for number in removed:
-                here = catalog.documents.c.number == number
-                connection.execute(update(catalog.documents).where(here).values(state=ERASED, segment=None, **WIPED))
+                here = tables.documents.c.number == number
+                connection.execute(update(tables.documents).where(here).values(state=ERASED, segment=None, **WIPED))
         for name in names[n_same:]:
             shutil.rmtree(store.path / SEGMENTS / name)
         sync_folder(store.path / SEGMENTS)  # or a loss of power brings them back
@@ -101,10 +101,10 @@ def compact(store: Datastore, *, patience: float = 30.0) -> Compacted:
 
 def _without_passages(store: Datastore, connection: Connection, kept: list[_Kept]) -> tuple[list[_Kept], list[int]]:
     """``kept`` as it will be without the sentences removed so far, and the numbers of those removals."""
-    r, d = catalog.removals.c, catalog.documents.c
+    r, d = tables.removals.c, tables.documents.c
     numbers = list(connection.execute(select(r.number).where(~r.is_erased)).scalars())
     query = select(d.number, d.id).where(d.id.in_(select(r.document).where(~r.is_erased)))
-    holes = {n: catalog.removed_sentences(connection, name, pending=True) for n, name in connection.execute(query)}
+    holes = {n: catalog_rows.removed_sentences(connection, name, pending=True) for n, name in connection.execute(query)}
     for i, document in enumerate(kept):
         if removed := holes.get(document.number):
             left = store.segment(document.segment).redacted(document.ordinal, removed)
@@ -153,9 +153,9 @@ def _destroy_keys(store: Datastore) -> list[str]:
     document that lost passages gets another key with its next backup; that one is not destroyed.
     """
     with store.catalog.read() as connection:
-        d = catalog.documents.c
-        n_leaves = catalog.n_leaves(connection)
-        older = catalog.changed_at(connection, erased=True)
+        d = tables.documents.c
+        n_leaves = log_rows.n_leaves(connection)
+        older = catalog_rows.changed_at(connection, erased=True)
         older |= dict.fromkeys(connection.execute(select(d.id).where(d.state == ERASED)).scalars(), n_leaves + 1)
     unreached = backup_keys.destroy(store.path, store.id, older, n_leaves)
     return sorted({*unreached, *destroy_retired_keys(store)})

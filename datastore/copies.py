@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from datastore.catalog import LIVE
 from datastore.fingerprints import SHINGLE, containment, fingerprints, shingles, shingles_of, winnow, words
 from datastore.records import LiveText
 from datastore.redaction import Ranges
 from datastore.store import Datastore
 from datastore.suppression import QUARANTINED_AT
+from datastore.tables import LIVE
 
 MIN_WORDS = 16
 """Words that a document must share in a row with a text that it otherwise does not resemble: two shingles. A shorter

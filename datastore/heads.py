@@ -6,7 +6,6 @@ earlier one proves that it changed what it had shown.
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -16,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from datastore.errors import VerificationFailed
 from datastore.fields import hash_of, hashes_of, read_fields, signed_bytes
 from datastore.key_chain import KeyChain, chain_from_json, check_chain, check_signer
-from datastore.log import check_consistency, consistency_proof
+from datastore.log import check_consistency
+from datastore.merkle import Tree
 from datastore.signing import check_signature, public_hex
 
 FORMAT = "silo-log-head/1"
@@ -67,9 +67,13 @@ def sign_head(store: str, size: int, root: bytes, key: Ed25519PrivateKey, *, now
     return TreeHead(**{**asdict(unsigned), "signature": key.sign(_message(unsigned)).hex()})
 
 
-def prove_growth(leaves: Sequence[bytes], old_size: int) -> Growth:
-    """That the log of ``leaves`` grew from its first ``old_size``. Raises ValueError where it never had that size."""
-    return Growth(old_size, len(leaves), tuple(node.hex() for node in consistency_proof(leaves, old_size)))
+def prove_growth(tree: Tree, old_size: int, new_size: int | None = None) -> Growth:
+    """That the log of the first ``new_size`` leaves of ``tree``, or of all, grew from the first ``old_size``.
+
+    Raises ValueError where it never had such a size.
+    """
+    new_size = len(tree) if new_size is None else new_size
+    return Growth(old_size, new_size, tuple(node.hex() for node in tree.consistency_proof(old_size, new_size)))
 
 
 def head_from_json(value: object) -> TreeHead:

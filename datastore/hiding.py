@@ -7,7 +7,8 @@ barred, and no receipt is given. Works on the open transaction of a change, whic
 
 from sqlalchemy import Connection, func, select, update
 
-from datastore.catalog import HIDDEN, LIVE, documents, epoch_of
+from datastore.catalog_rows import epoch_of
+from datastore.tables import HIDDEN, LIVE, documents
 
 
 def hide(connection: Connection, document: str) -> None:

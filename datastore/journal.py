@@ -25,7 +25,7 @@ from datastore.errors import CorruptDatastore, VerificationFailed
 from datastore.files import canonical_json, write_bytes
 from datastore.heads import TreeHead, check_head, head_from_json
 from datastore.key_chain import KeyChain, check_signer
-from datastore.log import EMPTY_ROOT, root
+from datastore.merkle import Tree
 from datastore.receipts import Receipt, check_receipt, parse_receipt, receipt_from_json
 
 FILE_NAME = "journal.jsonl"
@@ -154,11 +154,13 @@ class Journal:
             self._head = value["head"]
 
 
-def lost_leaves(journal: Journal, known: Sequence[str], latest: Mapping[str, Any] | None, chain: KeyChain) -> list[int]:
+def lost_leaves(
+    journal: Journal, known: Sequence[str], latest: Mapping[str, Any] | None, chain: KeyChain
+) -> tuple[list[int], Tree]:
     """The places in the log that ``journal`` has and a catalog lacks that knows the commitments ``known``.
 
-    ``latest`` is the head in the catalog's newest receipt. Together they must make the log that the largest
-    signed head names.
+    And the tree of both together, which must be the one that the largest signed head names. ``latest`` is the head in
+    the catalog's newest receipt.
 
     Raises:
         CorruptDatastore: they contradict each other, a leaf is in neither, or a signed head has another root.
@@ -179,13 +181,13 @@ def lost_leaves(journal: Journal, known: Sequence[str], latest: Mapping[str, Any
             f"the log is shorter than its signed head of {n_signed} leaves: catalog and {journal.path} together have "
             f"{len(commitments)}, so an opt-out is lost and might be served. Restore the newest copies of both."
         )
-    signed_root = head.root if head is not None else EMPTY_ROOT.hex()
-    if len(commitments) > n_signed or root([bytes.fromhex(leaf) for leaf in commitments]).hex() != signed_root:
+    tree = Tree(map(bytes.fromhex, commitments))
+    if len(tree) > n_signed or (head is not None and tree.root().hex() != head.root):
         raise CorruptDatastore(
-            f"the log of {len(commitments)} opt-outs is not the one that was signed: a commitment in the catalog or in "
+            f"the log of {len(tree)} opt-outs is not the one that was signed: a commitment in the catalog or in "
             f"{journal.path} was changed. Restore the newest copies of both."
         )
-    return lost
+    return lost, tree
 
 
 def _largest(journal: Journal, latest: Mapping[str, Any] | None, chain: KeyChain) -> TreeHead | None:

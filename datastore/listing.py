@@ -2,7 +2,7 @@
 
 from sqlalchemy import select
 
-from datastore import catalog
+from datastore import tables
 from datastore.errors import UnknownDocument
 from datastore.records import StoredDocument, is_text
 from datastore.store import Datastore
@@ -15,7 +15,7 @@ def page(store: Datastore, after: str | None, limit: int, state: str | None = No
 
     Raises UnknownDocument where ``after`` was never in this store.
     """
-    d = catalog.documents.c
+    d = tables.documents.c
     query = select(d.number, d.id).order_by(d.number).limit(max(0, min(limit, MAX_PAGE)))
     with store.catalog.read() as connection:
         if after is not None:

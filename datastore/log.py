@@ -1,8 +1,8 @@
-"""The Merkle tree of the public log: roots, proofs, and the checks of proofs that anyone can make.
+"""The hashes of the public log's Merkle tree, and the checks of its proofs that anyone can make.
 
-Pure: bytes in, bytes out; knows nothing of receipts, stores or files. The tree is that of RFC 6962 section 2.1,
-and its checks are those of RFC 9162, sections 2.1.3.2 and 2.1.4.2. A leaf and an inner node are hashed with
-different prefixes, so that neither can be passed off as the other.
+Pure: bytes in, bytes out; knows nothing of receipts, stores or files; ``merkle`` makes the proofs. The tree is that of
+RFC 6962 section 2.1, and its checks are those of RFC 9162, sections 2.1.3.2 and 2.1.4.2. A leaf and an inner node are
+hashed with different prefixes, so that neither can be passed off as the other.
 """
 
 import hashlib
@@ -23,23 +23,6 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\x01" + left + right).digest()
 
 
-def root(leaves: Sequence[bytes]) -> bytes:
-    """The hash of the whole tree."""
-    return _levels(leaves)[-1][0] if leaves else EMPTY_ROOT
-
-
-def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
-    """The siblings on the way from leaf ``index`` up to the root. Raises ValueError where there is no such leaf."""
-    if not 0 <= index < len(leaves):
-        raise ValueError(f"a log of {len(leaves)} leaves has no leaf {index}")
-    proof = []
-    for level in _levels(leaves):
-        if index ^ 1 < len(level):
-            proof.append(level[index ^ 1])
-        index >>= 1
-    return proof
-
-
 def edge_after(edge: Sequence[bytes], size: int, leaf: bytes) -> list[bytes]:
     """The right edge of a tree that had ``size`` leaves and the right edge ``edge``, once ``leaf`` is appended.
 
@@ -54,16 +37,6 @@ def edge_after(edge: Sequence[bytes], size: int, leaf: bytes) -> list[bytes]:
         node = node_hash(grown.pop(), node)
         size >>= 1
     return [*grown, node]
-
-
-def consistency_proof(leaves: Sequence[bytes], old_size: int) -> list[bytes]:
-    """What shows that the tree of the first ``old_size`` leaves is the beginning of the tree of all.
-
-    Raises ValueError where the tree was never of that size.
-    """
-    if not 0 <= old_size <= len(leaves):
-        raise ValueError(f"a log of {len(leaves)} leaves never had {old_size}")
-    return _subproof(leaves, old_size, is_known=True) if old_size else []
 
 
 def root_from_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes]) -> bytes:
@@ -138,22 +111,3 @@ def _parent(at: int, last: int) -> tuple[int, int]:
     while at and not at & 1:
         at, last = at >> 1, last >> 1
     return at >> 1, last >> 1
-
-
-def _levels(leaves: Sequence[bytes]) -> list[list[bytes]]:
-    """The hashes of every level, from the leaves up; a node without a sibling is handed up as it is."""
-    levels = [[leaf_hash(leaf) for leaf in leaves]]
-    while len(level := levels[-1]) > 1:
-        pairs = [node_hash(left, right) for left, right in zip(level[::2], level[1::2], strict=False)]
-        levels.append(pairs + level[2 * len(pairs) :])
-    return levels
-
-
-def _subproof(leaves: Sequence[bytes], old_size: int, *, is_known: bool) -> list[bytes]:
-    """SUBPROOF of RFC 6962 section 2.1.2; ``is_known``: the old tree's root is that of these very leaves."""
-    if old_size == len(leaves):
-        return [] if is_known else [root(leaves)]
-    split = 1 << (len(leaves) - 1).bit_length() - 1
-    if old_size <= split:
-        return [*_subproof(leaves[:split], old_size, is_known=is_known), root(leaves[split:])]
-    return [*_subproof(leaves[split:], old_size - split, is_known=False), root(leaves[:split])]

@@ -14,7 +14,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select
 
-from datastore import catalog
+from datastore import catalog_rows, log_rows, tables
 from datastore.errors import UnknownDocument
 from datastore.readers import PATIENCE
 from datastore.receipts import Receipt, receipt_from_json, sign_receipt
@@ -49,14 +49,14 @@ def _accept(store: Datastore, document: str, now: datetime) -> Receipt:
         return earlier
     text = store.stored_text(document)
     marks = [] if text is None else [Marks.of(text)]
-    documents = catalog.documents
+    documents = tables.documents
     with store.catalog.change() as connection:
         row = connection.execute(select(documents).where(documents.c.id == document)).mappings().first()
         if row is None:
             raise _unknown(document)
         if earlier := receipt_in(connection, document):
             return earlier
-        epoch = catalog.epoch_of(connection) + 1
+        epoch = catalog_rows.epoch_of(connection) + 1
         facts = {
             "store": store.id,
             "document": document,
@@ -66,8 +66,8 @@ def _accept(store: Datastore, document: str, now: datetime) -> Receipt:
             "epoch": epoch,
         }
         # Asked for here, where no rotation can come in between: a key signs no log that is later than its time.
-        receipt = sign_receipt(facts, fresh_salt(), store.signing_key(), *catalog.log_edge(connection))
-        catalog.record_opt_out(connection, receipt, packed(marks))
+        receipt = sign_receipt(facts, fresh_salt(), store.signing_key(), *log_rows.log_edge(connection))
+        catalog_rows.record_opt_out(connection, receipt, packed(marks))
         for each in marks:
             suppress(connection, each)
     return receipt
@@ -102,8 +102,8 @@ def is_behind(store: Datastore) -> bool:
     journal = store.catalog.journal
     journal.refresh()
     with store.catalog.read() as connection:
-        n_leaves = catalog.n_leaves(connection)
-    return _n_lost(store) > 0 or len(catalog.missing_from(journal, n_leaves)) > 0
+        n_leaves = log_rows.n_leaves(connection)
+    return _n_lost(store) > 0 or len(log_rows.missing_from(journal, n_leaves)) > 0
 
 
 def _n_lost(store: Datastore) -> int:
@@ -123,8 +123,8 @@ def given_receipt(store: Datastore, document: str, sentences: Ranges = ()) -> Re
 
 def receipt_in(connection: Connection, document: str, sentences: Ranges = ()) -> Receipt | None:
     """As ``given_receipt``, as ``connection`` sees it."""
-    c = catalog.optouts.c
-    query = select(c.receipt).where(c.document == document, c.sentences == catalog.sentences_key(sentences))
+    c = tables.optouts.c
+    query = select(c.receipt).where(c.document == document, c.sentences == catalog_rows.sentences_key(sentences))
     found = connection.execute(query).scalar_one_or_none()
     return None if found is None else receipt_from_json(json.loads(found))
 

@@ -11,8 +11,7 @@ from datetime import datetime
 
 from sqlalchemy import select
 
-from datastore import catalog
-from datastore.catalog import ERASED, REMOVED
+from datastore import catalog_rows, log_rows, tables
 from datastore.errors import UnknownDocument
 from datastore.optout import given_receipt, is_behind, receipt_in, recover
 from datastore.readers import PATIENCE
@@ -21,6 +20,7 @@ from datastore.redaction import Ranges, merged, normalized
 from datastore.signing import fresh_salt
 from datastore.store import Datastore
 from datastore.suppression import Marks, packed, suppress
+from datastore.tables import ERASED, REMOVED
 
 
 def remove_passages(
@@ -55,13 +55,13 @@ def _accept(store: Datastore, document: str, ranges: Ranges, now: datetime) -> R
         return earlier
     marks = [Marks.of(text) for text in store.stored_sentences(document, ranges)]
     with store.catalog.change() as connection:
-        query = select(catalog.documents).where(catalog.documents.c.id == document)
+        query = select(tables.documents).where(tables.documents.c.id == document)
         row = connection.execute(query).mappings().one()
         if earlier := receipt_in(connection, document, ranges):
             return earlier
         if row["state"] in (REMOVED, ERASED):
             raise UnknownDocument(f"document {document!r} was opted out as a whole; nothing of it is served")
-        pending = catalog.removed_sentences(connection, document, pending=True)
+        pending = catalog_rows.removed_sentences(connection, document, pending=True)
         facts = {
             "store": store.id,
             "document": document,
@@ -69,11 +69,11 @@ def _accept(store: Datastore, document: str, ranges: Ranges, now: datetime) -> R
             "sentences": ranges,
             "n_entries": _n_going(store, row["segment"], row["ordinal"], pending, ranges),
             "accepted_at": now.isoformat(),
-            "epoch": catalog.epoch_of(connection) + 1,
+            "epoch": catalog_rows.epoch_of(connection) + 1,
         }
         # Asked for here, where no rotation can come in between: a key signs no log that is later than its time.
-        receipt = sign_receipt(facts, fresh_salt(), store.signing_key(), *catalog.log_edge(connection))
-        catalog.record_opt_out(connection, receipt, packed(marks))
+        receipt = sign_receipt(facts, fresh_salt(), store.signing_key(), *log_rows.log_edge(connection))
+        catalog_rows.record_opt_out(connection, receipt, packed(marks))
         for mark in marks:
             suppress(connection, mark)
     return receipt

@@ -26,8 +26,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, select, update
 
-from datastore import backup_keys, catalog, hiding, ownership
-from datastore.catalog import ERASED, HIDDEN, LIVE
+from datastore import backup_keys, catalog_rows, hiding, ownership, tables
 from datastore.errors import ProofRefused, RequestConflict, UnknownRequest
 from datastore.files import canonical_json
 from datastore.hosts import HostFacts
@@ -37,6 +36,7 @@ from datastore.rationing import STANDARD, Quota, check_share, spend
 from datastore.request_states import DECISIONS, Request, State, check_step
 from datastore.request_tables import requests as table
 from datastore.store import Datastore
+from datastore.tables import ERASED, HIDDEN, LIVE
 
 LIFETIME = timedelta(days=7)
 """Of a challenge: time for a change of DNS."""
@@ -229,7 +229,7 @@ def _hide(
 def _check_may_hide(connection: Connection, row: RowMapping) -> str:
     """The document's state. Raises RequestConflict where the request or the document is past being hidden."""
     check_step(State(row["state"]), State.PROVISIONAL)
-    d, t = catalog.documents.c, table.c
+    d, t = tables.documents.c, table.c
     state: str = connection.execute(select(d.state).where(d.id == row["document"])).scalar_one()
     if state not in (LIVE, HIDDEN):
         raise RequestConflict(f"document {row['document']!r} is out already; nothing is left to hide")
@@ -265,8 +265,8 @@ def _row(connection: Connection, id: str) -> RowMapping:  # noqa: A002
 
 
 def _binding(store: Datastore, connection: Connection, row: RowMapping, method: Method, expires_at: str) -> Binding:
-    d = catalog.documents
-    facts = catalog.facts_of(connection.execute(select(d).where(d.c.id == row["document"])).mappings().one())
+    d = tables.documents
+    facts = catalog_rows.facts_of(connection.execute(select(d).where(d.c.id == row["document"])).mappings().one())
     holder = ownership.holder_of(facts, method)
     return Binding(store.id, row["id"], row["document"], method.value, holder, expires_at)
 
@@ -276,7 +276,7 @@ def _shown(connection: Connection, row: RowMapping, has_backups: Callable[[str],
     state = State(row["state"])
     if row["accepted_at"] and _is_out(connection, row["document"]):
         state = State.ACCEPTED
-        d = catalog.documents.c
+        d = tables.documents.c
         if connection.execute(select(d.state).where(d.id == row["document"])).scalar_one() == ERASED:
             state = State.ERASED_LIVE if has_backups(row["document"]) else State.ERASED_BACKUPS
     same: dict[str, Any] = {

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, update
 
-from datastore import backup_keys, catalog
+from datastore import backup_keys, catalog_rows, tables
 from datastore.backups import (
     DOCUMENTS,
     INDEX,
@@ -32,7 +32,7 @@ from datastore.backups import (
     read_backup,
     unpacked,
 )
-from datastore.catalog import ERASED, HIDDEN, LIVE, WIPED, Catalog
+from datastore.catalog import Catalog
 from datastore.codecs import read_space
 from datastore.errors import CorruptDatastore, DatastoreError, VerificationFailed
 from datastore.files import TEMPORARY_PREFIX, check_files, locked, publish_folder
@@ -40,8 +40,8 @@ from datastore.heads import TreeHead, check_head
 from datastore.journal import bars_in, receipts_in
 from datastore.key_chain import KeyChain, check_chain, check_signer
 from datastore.keyring import DESTROYED, DOCUMENT, Key, Keyring
-from datastore.log import root
 from datastore.manifest import Manifest, read_manifest, write_manifest
+from datastore.merkle import Tree
 from datastore.receipts import Receipt, check_receipt, receipt_from_json
 from datastore.records import DocumentFacts
 from datastore.redaction import Ranges, merged
@@ -50,6 +50,7 @@ from datastore.signing import FILE_NAME as SIGNING_KEY
 from datastore.signing import public_hex, write_key
 from datastore.store import SEGMENTS, Datastore
 from datastore.suppression import marks_in, suppress
+from datastore.tables import ERASED, HIDDEN, LIVE, WIPED
 from datastore.writer import WRITER_LOCK, clear_killed, record_segment
 
 
@@ -195,7 +196,7 @@ def _whole_log(
             f"were {wanted}, so a document that was opted out might be served. Name the newest journal with --journal."
         )
     log = [by_leaf[leaf] for leaf in range(wanted)]
-    leaves = [bytes.fromhex(receipt.commitment) for receipt in log]
+    tree = Tree(bytes.fromhex(receipt.commitment) for receipt in log)
     for receipt in log:
         check_receipt(receipt)
         signed = receipt.head
@@ -209,7 +210,7 @@ def _whole_log(
         check_signer(chain, head.public_key, head.size, head.root, "the head")
         heads.append((head.size, head.root))
     for size, expected in heads:
-        if root(leaves[:size]).hex() != expected:
+        if tree.root(size).hex() != expected:
             raise VerificationFailed(f"the log of snapshot and journal is not the one of {size} leaves that was signed")
     return log
 
@@ -351,15 +352,15 @@ def _fill(
     epoch: int,
 ) -> None:
     """Enter in the empty catalog what the snapshot and the log know."""
-    aside = {catalog.documents, catalog.segments, catalog.state, catalog.optouts, catalog.removals, catalog.log}
-    for table in catalog.tables():
+    aside = {tables.documents, tables.segments, tables.state, tables.optouts, tables.removals, tables.log}
+    for table in tables.every():
         if table not in aside and records.get(table.name):
             connection.execute(table.insert(), records[table.name])
-    connection.execute(update(catalog.state).values(epoch=epoch, next_segment=records["state"][0]["next_segment"]))
+    connection.execute(update(tables.state).values(epoch=epoch, next_segment=records["state"][0]["next_segment"]))
     gone = {"state": ERASED, "segment": None, "removed_epoch": epoch + 1, "ordinal": 0, **WIPED}
     for receipt in receipts:  # before the documents, whose rows are made as they are without what went
-        catalog.record_opt_out(connection, receipt, bars.get(receipt.leaf_index, ""))
-    connection.execute(update(catalog.removals).values(is_erased=True))
+        catalog_rows.record_opt_out(connection, receipt, bars.get(receipt.leaf_index, ""))
+    connection.execute(update(tables.removals).values(is_erased=True))
     rows = [*records["documents"], *(_row(document) | gone for document in known if document.is_out)]
     hidden = {row["number"] for row in records[HIDDEN]}
     for segment, documents in written:
@@ -369,16 +370,21 @@ def _fill(
             service = {"state": HIDDEN if is_hidden else LIVE, "removed_epoch": epoch + 1 if is_hidden else None}
             rows.append(_row(document) | service | {"segment": segment.name, "ordinal": ordinal})
     if rows:
-        connection.execute(catalog.documents.insert(), rows)
+        connection.execute(tables.documents.insert(), rows)
     mentioned = {row["id"] for row in rows}
     # Their ids are taken, and so are those of documents that lost passages and cannot be read any longer.
     for document_id, receipt in {receipt.document: receipt for receipt in receipts}.items():
         if document_id not in mentioned:
             nothing = {"id": document_id, "digest": receipt.digest, "risk": "", "n_sentences": 0}
             numbers = {"n_positions": receipt.n_entries + 1, "n_entries": receipt.n_entries}
-            connection.execute(catalog.documents.insert().values(**nothing | numbers | gone))
+            connection.execute(tables.documents.insert().values(**nothing | numbers | gone))
 
 
 def _row(document: _Known) -> dict[str, Any]:
     numbers = {name: getattr(document, name) for name in ("n_positions", "n_entries", "n_sentences")}
-    return {**catalog.columns_of(document.facts), **numbers, "number": document.blob.number, "released_epoch": None}
+    return {
+        **catalog_rows.columns_of(document.facts),
+        **numbers,
+        "number": document.blob.number,
+        "released_epoch": None,
+    }

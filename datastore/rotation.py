@@ -11,10 +11,9 @@ from datetime import datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from datastore import backup_keys, catalog
+from datastore import backup_keys
 from datastore.files import TEMPORARY_PREFIX, remove_leftovers, sync_folder
 from datastore.key_chain import Rotation, sign_rotation
-from datastore.log import root
 from datastore.manifest import read_manifest, write_manifest
 from datastore.signing import FILE_NAME, NEXT_FILE_NAME, destroy_file, load_key, public_hex, read_key, write_key
 from datastore.store import Datastore
@@ -35,8 +34,8 @@ def rotate_key(store: Datastore, *, now: datetime) -> tuple[Rotation, list[str]]
             destroy_retired_keys(store)
             manifest = read_manifest(store.path)
             old, new = load_key(store.path, manifest.public_key), Ed25519PrivateKey.generate()
-            leaves = catalog.leaves(connection)
-            chain = sign_rotation(manifest.chain, old, new, log_size=len(leaves), log_root=root(leaves).hex(), now=now)
+            tree, size = store.catalog.tree(connection)
+            chain = sign_rotation(manifest.chain, old, new, log_size=size, log_root=tree.root(size).hex(), now=now)
             write_key(store.path / NEXT_FILE_NAME, new)
             unreached = backup_keys.add_signing_key(store.path, store.id, new)
             changed = replace(manifest, public_key=public_hex(new), rotations=chain.rotations)

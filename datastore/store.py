@@ -25,8 +25,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 from sqlalchemy import Connection, RowMapping, func, select
 
-from datastore import catalog
-from datastore.catalog import HIDDEN, LIVE, REMOVED, Catalog
+from datastore import catalog_rows, tables
+from datastore.catalog import Catalog
 from datastore.codecs import KeySpace, read_space
 from datastore.errors import BadArrays, CorruptDatastore, ReaderFenced, UnknownDocument
 from datastore.files import check_files
@@ -54,6 +54,7 @@ from datastore.signing import load_key
 from datastore.snapshots import Snapshot, continuations, longest_run, occurrences, passages, search
 from datastore.suppression import Marks, marks_in, packed
 from datastore.suppression import suppress as bar_text
+from datastore.tables import HIDDEN, LIVE, REMOVED
 from datastore.views import LiveMask
 
 SEGMENTS = "segments"
@@ -125,8 +126,8 @@ class Datastore:
     def n_entries(self) -> int:
         """Entries that may be served now."""
         with self.catalog.read() as connection:
-            query = select(func.coalesce(func.sum(catalog.documents.c.n_entries), 0))
-            return int(connection.execute(query.where(catalog.documents.c.state == LIVE)).scalar_one())
+            query = select(func.coalesce(func.sum(tables.documents.c.n_entries), 0))
+            return int(connection.execute(query.where(tables.documents.c.state == LIVE)).scalar_one())
 
     def step(self) -> Step:
         """A stretch of work with answers of this store, as ``with store.step():``, which opt-outs wait for.
@@ -263,7 +264,7 @@ class Datastore:
         row = None
         if is_text(id):
             with self.catalog.read() as connection:
-                query = select(catalog.documents).where(catalog.documents.c.id == id)
+                query = select(tables.documents).where(tables.documents.c.id == id)
                 row = connection.execute(query).mappings().first()
         if row is None:
             raise UnknownDocument(
@@ -273,9 +274,9 @@ class Datastore:
 
     def documents(self, state: str | None = None) -> Iterator[StoredDocument]:
         """All documents in the order of ingestion, or those of one state, as ``StoredDocument.state`` names them."""
-        query = select(catalog.documents).order_by(catalog.documents.c.number)
+        query = select(tables.documents).order_by(tables.documents.c.number)
         with self.catalog.read() as connection:
-            rows = connection.execute(query if state is None else query.where(catalog.documents.c.state == state))
+            rows = connection.execute(query if state is None else query.where(tables.documents.c.state == state))
             for row in rows.mappings():
                 yield _stored(row)
 
@@ -286,7 +287,7 @@ class Datastore:
             segment, ordinal = self._find_live(snapshot, document)
             rows = segment.sentences(ordinal)
             with self.catalog.read() as connection:
-                removed = catalog.removed_sentences(connection, document)
+                removed = catalog_rows.removed_sentences(connection, document)
             if lies_in(np.array([sentence]), removed)[0]:
                 raise UnknownDocument(f"sentence {sentence} of document {document!r} was taken out of this store")
             if not 0 <= sentence < len(rows):
@@ -312,7 +313,7 @@ class Datastore:
         def answer(snapshot: Snapshot) -> LiveText | None:
             with self.catalog.read() as connection:
                 row = _row_of(connection, document)
-                removed = catalog.removed_sentences(connection, document)
+                removed = catalog_rows.removed_sentences(connection, document)
             if row is None or row.state != LIVE:
                 return None
             segment = snapshot.segments[_index_of(snapshot, row.segment)]
@@ -389,10 +390,10 @@ class Datastore:
         """The snapshot that the catalog describes, made of ``old`` where that is still right."""
         while True:
             with self.catalog.read() as connection:
-                epoch = catalog.epoch_of(connection)
+                epoch = catalog_rows.epoch_of(connection)
                 if old is not None and epoch == old.epoch:
                     return old
-                listed = connection.execute(select(catalog.segments).order_by(catalog.segments.c.number)).all()
+                listed = connection.execute(select(tables.segments).order_by(tables.segments.c.number)).all()
                 is_same_layout = old is not None and old.layout == tuple(row.name for row in listed)
                 if old is not None and is_any_released_since(connection, old.epoch):
                     is_same_layout = False  # masks only lose entries, and one that was hidden came back
@@ -423,7 +424,7 @@ class Datastore:
     def open_segment(self, name: str) -> Segment:
         """The segment ``name``, checked against its checksums. Raises CorruptDatastore."""
         with self.catalog.read() as connection:
-            query = select(catalog.segments.c.sha256).where(catalog.segments.c.name == name)
+            query = select(tables.segments.c.sha256).where(tables.segments.c.name == name)
             return self._open(name, connection.execute(query).scalar_one())
 
     def _bar(self, connection: Connection, receipt: Receipt, bars: str) -> str:
@@ -467,8 +468,8 @@ class Datastore:
 
     def _name(self, snapshot: Snapshot, segment: str, ordinal: int) -> str:
         if (segment, ordinal) not in snapshot.names:
-            query = select(catalog.documents.c.id).where(
-                catalog.documents.c.segment == segment, catalog.documents.c.ordinal == ordinal
+            query = select(tables.documents.c.id).where(
+                tables.documents.c.segment == segment, tables.documents.c.ordinal == ordinal
             )
             with self.catalog.read() as connection:
                 name = connection.execute(query).scalar_one_or_none()
@@ -495,26 +496,26 @@ def _index_of(snapshot: Snapshot, segment: str) -> int:
 
 def _stored(row: RowMapping) -> StoredDocument:
     n_entries = row["n_entries"] if row["state"] == LIVE else 0
-    return StoredDocument(catalog.facts_of(row), row["state"], n_entries, row["n_sentences"])
+    return StoredDocument(catalog_rows.facts_of(row), row["state"], n_entries, row["n_sentences"])
 
 
 def _removed_since(connection: Connection, epoch: int) -> list[tuple[str, int]]:
     """(segment, ordinal) of the documents that went out of service after ``epoch`` and whose bytes are still there."""
-    query = select(catalog.documents.c.segment, catalog.documents.c.ordinal).where(
-        catalog.documents.c.state.in_((REMOVED, HIDDEN)), catalog.documents.c.removed_epoch > epoch
+    query = select(tables.documents.c.segment, tables.documents.c.ordinal).where(
+        tables.documents.c.state.in_((REMOVED, HIDDEN)), tables.documents.c.removed_epoch > epoch
     )
     return [(row.segment, row.ordinal) for row in connection.execute(query)]
 
 
 def _holes_since(connection: Connection, epoch: int) -> list[tuple[str, int, tuple[int, int]]]:
     """(segment, ordinal, range of sentences) that were removed after ``epoch`` and whose bytes are still there."""
-    r, d = catalog.removals.c, catalog.documents.c
-    query = select(d.segment, d.ordinal, r.first, r.last).select_from(catalog.removals)
-    query = query.join(catalog.documents, d.id == r.document)
+    r, d = tables.removals.c, tables.documents.c
+    query = select(d.segment, d.ordinal, r.first, r.last).select_from(tables.removals)
+    query = query.join(tables.documents, d.id == r.document)
     wanted = query.where(~r.is_erased, r.removed_epoch > epoch, d.segment.is_not(None)).order_by(r.number)
     return [(row.segment, row.ordinal, (row.first, row.last)) for row in connection.execute(wanted)]
 
 
 def _row_of(connection: Connection, document: str) -> Any:
-    query = select(catalog.documents.c.state, catalog.documents.c.segment, catalog.documents.c.ordinal)
-    return connection.execute(query.where(catalog.documents.c.id == document)).first()
+    query = select(tables.documents.c.state, tables.documents.c.segment, tables.documents.c.ordinal)
+    return connection.execute(query.where(tables.documents.c.id == document)).first()

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, func, select
 
-from datastore import catalog, fingerprints
+from datastore import catalog, fingerprints, tables
 from datastore.records import DocumentFacts
 
 REFUSED_AT = 0.5
@@ -73,15 +73,15 @@ def suppress(connection: Connection, marks: Marks) -> None:
         return
     number = last_suppression(connection) + 1
     connection.execute(
-        catalog.suppressions.insert().values(number=number, digest=marks.digest, n_fingerprints=len(marks.fingerprints))
+        tables.suppressions.insert().values(number=number, digest=marks.digest, n_fingerprints=len(marks.fingerprints))
     )
     if rows := [{"fingerprint": value, "suppression": number} for value in marks.fingerprints.tolist()]:
-        connection.execute(catalog.suppressed_fingerprints.insert(), rows)
+        connection.execute(tables.suppressed_fingerprints.insert(), rows)
 
 
 def last_suppression(connection: Connection) -> int:
     """The number of the newest suppression; 0 where there is none."""
-    return int(connection.execute(select(func.coalesce(func.max(catalog.suppressions.c.number), 0))).scalar_one())
+    return int(connection.execute(select(func.coalesce(func.max(tables.suppressions.c.number), 0))).scalar_one())
 
 
 def barred(known: catalog.Catalog, facts: DocumentFacts, text: str) -> str | None:
@@ -102,7 +102,7 @@ def reason(connection: Connection, facts: DocumentFacts, marks: Marks, since: in
         return known
     if last_suppression(connection) <= since:
         return None
-    suppressions = catalog.suppressions.c
+    suppressions = tables.suppressions.c
     same = select(suppressions.number).where(suppressions.digest == marks.digest, suppressions.number > since)
     if connection.execute(same).first():
         return "this text was opted out; it differs in case, spacing, signs or look-alike characters alone"
@@ -111,7 +111,7 @@ def reason(connection: Connection, facts: DocumentFacts, marks: Marks, since: in
 
 def _opted_out(connection: Connection, facts: DocumentFacts) -> str | None:
     """Why ``facts`` may not enter, if its id or digest was opted out."""
-    optouts = catalog.optouts.c
+    optouts = tables.optouts.c
     is_whole = optouts.sentences == ""
     if connection.execute(select(optouts.number).where(optouts.document == facts.id, is_whole)).first():
         return "a document of this id was opted out; an owner who returns submits it under a new id"
@@ -125,7 +125,7 @@ def _resemblance(connection: Connection, candidate: NDArray[np.int64], since: in
     """Why a text with these fingerprints may not enter, if it shares too many with removed texts."""
     found: set[int] = set()
     shared: dict[int, int] = {}
-    table = catalog.suppressed_fingerprints.c
+    table = tables.suppressed_fingerprints.c
     for some in _runs(candidate.tolist()):
         query = select(table.fingerprint, table.suppression).where(table.fingerprint.in_(some))
         for fingerprint, suppression in connection.execute(query.where(table.suppression > since)):
@@ -135,7 +135,7 @@ def _resemblance(connection: Connection, candidate: NDArray[np.int64], since: in
         return None
     of_candidate = len(found) / len(candidate)
     of_removed = 0.0
-    numbers = catalog.suppressions.c
+    numbers = tables.suppressions.c
     for some in _runs(list(shared)):
         sizes = connection.execute(select(numbers.number, numbers.n_fingerprints).where(numbers.number.in_(some)))
         of_removed = max([of_removed, *(shared[number] / n for number, n in sizes if shared[number] >= LEAST_SHARED)])

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
-from datastore import catalog
-from datastore.catalog import ERASED, HIDDEN, LIVE
+from datastore import catalog_rows, tables
 from datastore.copies import Copy, find_copies
 from datastore.errors import VerificationFailed
 from datastore.files import check_files
@@ -22,6 +21,7 @@ from datastore.receipts import Receipt, check_receipt
 from datastore.redaction import lies_in, merged
 from datastore.segments import Segment
 from datastore.store import SEGMENTS, Datastore
+from datastore.tables import ERASED, HIDDEN, LIVE
 from datastore.verbatim import longest_run
 
 PROBE_BYTES = 48
@@ -106,7 +106,7 @@ def check_live_texts(store: Datastore, text: str) -> list[str]:
 def check_views(store: Datastore) -> int:
     """How many views the segments have. Raises VerificationFailed where one holds more than its documents' entries."""
     with store.catalog.read() as connection:
-        names = list(connection.execute(select(catalog.segments.c.name)).scalars())
+        names = list(connection.execute(select(tables.segments.c.name)).scalars())
     n_views = 0
     for name in names:
         segment = store.segment(name)
@@ -135,7 +135,7 @@ def _check_document(store: Datastore, receipt: Receipt) -> list[str]:
 
 def _check_passages(store: Datastore, receipt: Receipt) -> list[str]:
     with store.catalog.read() as connection:
-        removed = catalog.removed_sentences(connection, receipt.document)
+        removed = catalog_rows.removed_sentences(connection, receipt.document)
     if merged([*removed, *receipt.sentences]) != removed:
         raise VerificationFailed(
             f"the receipt takes sentences {receipt.sentences} out of {receipt.document!r}; the catalog knows {removed}"
@@ -151,7 +151,7 @@ def _check_passages(store: Datastore, receipt: Receipt) -> list[str]:
 def _pending(store: Datastore, receipt: Receipt) -> bool:
     """Whether the segment of the document still has text or tokens of the receipt's sentences."""
     with store.catalog.read() as connection:
-        d = catalog.documents.c
+        d = tables.documents.c
         row = connection.execute(select(d.segment, d.ordinal).where(d.id == receipt.document)).one()
     segment = store.segment(row.segment)
     spans = segment.sentences(row.ordinal)[:, 1:]
@@ -171,10 +171,10 @@ def _told(store: Datastore, copy: Copy) -> str:
 def _live_bytes(store: Datastore) -> Callable[[Path, int], bool]:
     """Whether the byte at an offset of a file may be there: in the text of a document that is live or may be again."""
     with store.catalog.read() as connection:
-        d = catalog.documents.c
+        d = tables.documents.c
         rows = connection.execute(select(d.segment, d.ordinal, d.id).where(d.state.in_((LIVE, HIDDEN)))).all()
-        names = connection.execute(select(catalog.removals.c.document).distinct()).scalars().all()
-        removed = {name: catalog.removed_sentences(connection, name) for name in names}
+        names = connection.execute(select(tables.removals.c.document).distinct()).scalars().all()
+        removed = {name: catalog_rows.removed_sentences(connection, name) for name in names}
     live = {(row.segment, row.ordinal): removed.get(row.id, ()) for row in rows}
     segments: dict[Path, Segment] = {
         store.path / SEGMENTS / name / "text.bin": store.segment(name) for name in {row.segment for row in rows}
@@ -234,7 +234,7 @@ def verify_files(store: Datastore) -> list[str]:
     """Check every file that never changes against its checksum. Raises CorruptDatastore."""
     check_files(store.path, read_manifest(store.path).files)
     with store.catalog.read() as connection:
-        names = list(connection.execute(select(catalog.segments.c.name).order_by(catalog.segments.c.number)).scalars())
+        names = list(connection.execute(select(tables.segments.c.name).order_by(tables.segments.c.number)).scalars())
     for name in names:
         store.open_segment(name)
     return [f"manifest, centroids and {len(names)} segments in {store.path / SEGMENTS} are the files that were written"]
@@ -246,9 +246,9 @@ def _check_segments_are_known(store: Datastore) -> None:
     A compaction that was killed leaves the old segments behind; the next writer clears them.
     """
     with store.catalog.read() as connection:
-        names = list(connection.execute(select(catalog.segments.c.name)).scalars())
-        next_segment: int = connection.execute(select(catalog.state.c.next_segment)).scalar_one()
-        column = catalog.documents.c.segment
+        names = list(connection.execute(select(tables.segments.c.name)).scalars())
+        next_segment: int = connection.execute(select(tables.state.c.next_segment)).scalar_one()
+        column = tables.documents.c.segment
         rows = connection.execute(select(column, func.count()).group_by(column))
         listed: dict[str, int] = {row[0]: row[1] for row in rows}
     for folder in sorted((store.path / SEGMENTS).iterdir()):
@@ -260,6 +260,6 @@ def _check_segments_are_known(store: Datastore) -> None:
 
 
 def _live_twins(store: Datastore, digest: str) -> list[str]:
-    d = catalog.documents.c
+    d = tables.documents.c
     with store.catalog.read() as connection:
         return list(connection.execute(select(d.id).where(d.digest == digest, d.state == LIVE)).scalars())

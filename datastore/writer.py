@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, select, update
 
-from datastore import catalog
-from datastore.catalog import LIVE, Catalog
+from datastore import catalog_rows, tables
+from datastore.catalog import Catalog
 from datastore.codecs import MAX_FP16, Codec, KeySpace, fit_space, write_space
 from datastore.errors import BadArrays, DatastoreError, DuplicateDocument, WriterBusy
 from datastore.files import (
@@ -41,6 +41,7 @@ from datastore.segments import Part, Segment, WrittenSegment, copy_segment, writ
 from datastore.signing import create_key, public_hex
 from datastore.store import SEGMENTS, Datastore
 from datastore.suppression import Marks, last_suppression, reason
+from datastore.tables import LIVE
 
 FITTED_ON = "fitted-on.jsonl"
 WRITER_LOCK = "writer.lock"
@@ -205,7 +206,7 @@ def writing(store: Datastore) -> Iterator[None]:
     with locked(store.path / WRITER_LOCK, wait=False):
         remove_leftovers(store.path / SEGMENTS)
         with store.catalog.read() as connection:
-            known = set(connection.execute(select(catalog.segments.c.name)).scalars())
+            known = set(connection.execute(select(tables.segments.c.name)).scalars())
         for folder in (store.path / SEGMENTS).iterdir():
             if folder.name not in known:
                 shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
@@ -222,7 +223,7 @@ def clear_killed(path: Path) -> None:
 def new_names(store: Datastore) -> Iterator[str]:
     """Names for new segments, in order, never used before in this store."""
     with store.catalog.read() as connection:
-        number: int = connection.execute(select(catalog.state.c.next_segment)).scalar_one()
+        number: int = connection.execute(select(tables.state.c.next_segment)).scalar_one()
     return (f"{n:08d}" for n in itertools.count(number))
 
 
@@ -230,11 +231,11 @@ def record_segment(connection: Connection, segment: WrittenSegment) -> None:
     """Enter ``segment`` in the catalog."""
     number = int(segment.name)
     connection.execute(
-        catalog.segments.insert().values(
+        tables.segments.insert().values(
             name=segment.name, number=number, sha256=segment.sha256, n_positions=segment.n_positions
         )
     )
-    connection.execute(update(catalog.state).values(next_segment=number + 1))
+    connection.execute(update(tables.state).values(next_segment=number + 1))
 
 
 @dataclass(frozen=True)
@@ -263,7 +264,7 @@ def _admitted(
         with store.catalog.read() as connection:
             barred = reason(connection, facts, own)
             is_known = connection.execute(
-                select(catalog.documents.c.number).where(catalog.documents.c.id == facts.id)
+                select(tables.documents.c.number).where(tables.documents.c.id == facts.id)
             ).first()
         if barred:
             refused.append((facts.id, barred))
@@ -351,8 +352,8 @@ def _publish(connection: Connection, written: Sequence[tuple[WrittenSegment, lis
         record_segment(connection, segment)
         for ordinal, row in enumerate(rows):
             connection.execute(
-                catalog.documents.insert().values(
-                    **catalog.columns_of(row.facts),
+                tables.documents.insert().values(
+                    **catalog_rows.columns_of(row.facts),
                     state=LIVE,
                     removed_epoch=None,
                     segment=segment.name,

@@ -8,9 +8,9 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
-from datastore.catalog import ERASED, HIDDEN, LIVE, REMOVED
 from datastore.ownership import SUBMITTER_KEY, check_key
 from datastore.records import StoredDocument
+from datastore.tables import ERASED, HIDDEN, LIVE, REMOVED
 from serving.access import begin, needs
 from serving.bodies import received
 from serving.document_schemas import IngestRequest, NewDocument

@@ -14,9 +14,9 @@ from typing import Literal
 from flask import Blueprint, Response
 from pydantic import BaseModel
 
-from datastore.catalog import LIVE
 from datastore.errors import UnknownDocument
 from datastore.store import Datastore
+from datastore.tables import LIVE
 from serving.engine import Engine
 from serving.pages import page, page_blueprint
 from serving.schemas import MAX_PASSAGES, CompletionRequest, KnnOptions

@@ -5,25 +5,22 @@ needs (RFC 9162, sections 2.1.3.2 and 2.1.4.2), so no program of ours has to be 
 """
 
 from collections import Counter
-from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 from sqlalchemy import func, select
 from werkzeug.exceptions import BadRequest
 
-from datastore import catalog
+from datastore import log_rows, tables
 from datastore import requests as asked
 from datastore.heads import prove_growth
-from datastore.log import inclusion_proof, root
 from datastore.manifest import read_manifest
-from datastore.public_log import signed_head
+from datastore.public_log import included, signed_head, tree_of
 from datastore.request_states import State
 from datastore.store import Datastore
 from serving.pages import page
 from serving.portal import Portal, portal_blueprint
 
-INCLUSION_FORMAT = "silo-log-inclusion/1"
-DOCUMENT_STATES = (catalog.LIVE, catalog.HIDDEN, catalog.REMOVED, catalog.ERASED)
+DOCUMENT_STATES = (tables.LIVE, tables.HIDDEN, tables.REMOVED, tables.ERASED)
 
 
 def blueprint(portal: Portal) -> Blueprint:
@@ -56,18 +53,18 @@ def blueprint(portal: Portal) -> Blueprint:
 
     @routes.get("/transparency/inclusion.json")
     def inclusion() -> Response:
-        leaves = _leaves(store)
-        size = _number("size", len(leaves), highest=len(leaves))
-        return jsonify(included(leaves[:size], _leaf(leaves[:size])))
+        _, n_leaves = tree_of(store)
+        size = _number("size", n_leaves, highest=n_leaves)
+        return jsonify(included(store, _leaf(store, size), size).to_json())
 
     @routes.get("/transparency/growth.json")
     def growth() -> Response:
-        leaves = _leaves(store)
-        new = _number("new", len(leaves), highest=len(leaves))
+        tree, n_leaves = tree_of(store)
+        new = _number("new", n_leaves, highest=n_leaves)
         old = _number("old", None, highest=new)
-        roots = {"old_root": root(leaves[:old]).hex(), "new_root": root(leaves[:new]).hex()}
+        roots = {"old_root": tree.root(old).hex(), "new_root": tree.root(new).hex()}
         # What `silo datastore verify --growth` reads has no roots: the heads have them.
-        grown = prove_growth(leaves[:new], old).to_json()
+        grown = prove_growth(tree, old, new).to_json()
         return jsonify(grown if request.args.get("bare") == "1" else grown | roots)
 
     return routes
@@ -75,7 +72,7 @@ def blueprint(portal: Portal) -> Blueprint:
 
 def document_counts(store: Datastore) -> dict[str, int]:
     """How many documents there are of each state."""
-    d = catalog.documents.c
+    d = tables.documents.c
     with store.catalog.read() as connection:
         rows = connection.execute(select(d.state, func.count()).group_by(d.state))
         found: dict[str, int] = {row[0]: row[1] for row in rows}
@@ -88,27 +85,16 @@ def request_counts(store: Datastore) -> dict[str, int]:
     return {state.value: found[state] for state in State}
 
 
-def included(leaves: list[bytes], index: int) -> dict[str, Any]:
-    """The proof that leaf ``index`` is in the log of ``leaves``."""
-    return {
-        "format": INCLUSION_FORMAT,
-        "leaf": leaves[index].hex(),
-        "leaf_index": index,
-        "size": len(leaves),
-        "root": root(leaves).hex(),
-        "proof": [node.hex() for node in inclusion_proof(leaves, index)],
-    }
-
-
-def _leaf(leaves: list[bytes]) -> int:
-    """The leaf that the request asks for: by number, or by the commitment in a receipt."""
+def _leaf(store: Datastore, size: int) -> int:
+    """The place of the leaf that the request asks for: by number, or by the commitment in a receipt."""
     wanted = request.args.get("leaf", "").strip().lower()
     if len(wanted) == 64:
-        try:
-            return leaves.index(bytes.fromhex(wanted))
-        except ValueError:
-            raise BadRequest(f"no leaf of the log is {wanted:.16}…") from None
-    return _number("leaf", None, highest=len(leaves) - 1)
+        with store.catalog.read() as connection:
+            place = log_rows.place_of(connection, wanted)
+        if place is None or place >= size:
+            raise BadRequest(f"no leaf of the log is {wanted:.16}…")
+        return place
+    return _number("leaf", None, highest=size - 1)
 
 
 def _number(name: str, default: int | None, highest: int) -> int:
@@ -120,8 +106,3 @@ def _number(name: str, default: int | None, highest: int) -> int:
         wanted = f"a whole number from 0 to {highest}" if highest >= 0 else "nothing: the log is empty"
         raise BadRequest(f"{name} must be {wanted}; got {given!r:.40}")
     return int(given)
-
-
-def _leaves(store: Datastore) -> list[bytes]:
-    with store.catalog.read() as connection:
-        return catalog.leaves(connection)

@@ -14,13 +14,13 @@ from flask import Blueprint, Response, jsonify, request
 from sqlalchemy import select
 from werkzeug.exceptions import BadRequest, NotFound
 
-from datastore import catalog
-from datastore.catalog import ERASED, REMOVED
+from datastore import tables
 from datastore.copies import Copy, find_copies
 from datastore.errors import UnknownDocument
 from datastore.fingerprints import SHINGLE, words
 from datastore.records import StoredDocument
 from datastore.store import Datastore
+from datastore.tables import ERASED, REMOVED
 from serving.errors import Busy
 from serving.pages import page
 from serving.portal import Portal, portal_blueprint
@@ -111,7 +111,7 @@ def matches(store: Datastore, text: str) -> list[Match]:
 
 def with_digest(store: Datastore, prefix: str) -> list[StoredDocument]:
     """The documents, of any state, whose digest begins with ``prefix``, in the order of ingestion."""
-    d = catalog.documents.c
+    d = tables.documents.c
     after = f"{int(prefix, 16) + 1:0{len(prefix)}x}"
     found = select(d.id).where(d.digest >= prefix)
     if len(after) == len(prefix):

@@ -72,7 +72,7 @@ def main() -> int:
         opening, hashing = opened(store)
         result["segments"] = len(list((store.path / SEGMENTS).iterdir()))
         _, more = opt_outs(store, range(max(0, options.sizes[-1] // N_ENTRIES // 10 - options.opt_outs)))
-        first, second, slowdown = searching(before, store._current(), queries, options.rounds)
+        first, second, slowdown = searching(store, before, queries, options.rounds)
         receipts += more
         is_right = is_right and check(store, receipts, queries)
     slope = np.polyfit(np.log(options.sizes), np.log(milliseconds), 1)[0]
@@ -151,11 +151,14 @@ def opened(store: Datastore) -> tuple[float, float]:
     return min(seconds(lambda: Datastore.open(store.path).close()) for _ in range(5)), hashing
 
 
-def searching(before: Snapshot, after: Snapshot, queries: np.ndarray, n_rounds: int) -> tuple[float, float, float]:
-    """The median seconds of a search of each, one after the other in every round; and of their ratio in a round."""
+def searching(store: Datastore, before: Snapshot, queries: np.ndarray, n_rounds: int) -> tuple[float, float, float]:
+    """The median seconds of a search of ``before`` and of the store now, one after the other in every round; and of
+    their ratio in a round.
+    """
+    both = (before, store._current())
     pairs = []
     for _ in range(n_rounds + 1):
-        pairs.append([seconds(lambda: search(snapshot, queries, 32, 8)) for snapshot in (before, after)])  # noqa: B023
+        pairs.append([seconds(lambda: search(snapshot, store.space, queries, 32, 8)) for snapshot in both])  # noqa: B023
     first, second = np.array(pairs[1:]).T
     return float(np.median(first)), float(np.median(second)), float(np.median(second / first))
 

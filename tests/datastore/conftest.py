@@ -44,10 +44,10 @@ def leftovers() -> Callable[[Datastore], list[Path]]:
     def look(store: Datastore) -> list[Path]:
         from sqlalchemy import select
 
-        from datastore import catalog
+        from datastore import tables
 
         with store.catalog.read() as connection:
-            known = set(connection.execute(select(catalog.segments.c.name)).scalars())
+            known = set(connection.execute(select(tables.segments.c.name)).scalars())
         strangers = [folder for folder in (store.path / SEGMENTS).iterdir() if folder.name not in known]
         return sorted({*strangers, *store.path.rglob(".tmp-*")})
 

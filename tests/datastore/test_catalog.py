@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import update
 
-from datastore import catalog
+from datastore import tables
 
 PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "secure_delete": 1}
 
@@ -20,7 +20,7 @@ def test_what_was_overwritten_is_in_no_page_once_the_log_is_cut(make_store, docu
     title = "A title of some length, so that it takes its row to another page. " * 80
     for text in (title, ""):
         with store.catalog.change() as connection:
-            connection.execute(update(catalog.documents).where(catalog.documents.c.id == "doc-4").values(title=text))
+            connection.execute(update(tables.documents).where(tables.documents.c.id == "doc-4").values(title=text))
     files = [store.path / name for name in ("catalog.sqlite", "catalog.sqlite-wal")]
     assert any(title[:60].encode() in file.read_bytes() for file in files), "the control"
     assert store.catalog.checkpoint()

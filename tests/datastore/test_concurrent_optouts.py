@@ -12,7 +12,7 @@ import pytest
 
 from datastore import optout
 from datastore.journal import Journal
-from datastore.log import root
+from datastore.merkle import Tree
 from datastore.optout import opt_out
 from datastore.public_log import signed_head
 from datastore.store import Datastore
@@ -109,7 +109,7 @@ def test_no_search_that_begins_after_an_acknowledgement_finds_what_was_removed(m
     receipts = Journal(store.path).receipts(range(1000))
     assert {receipt.document for receipt in receipts} == set(acknowledged)
     leaves = [bytes.fromhex(receipt.commitment) for receipt in receipts]
-    assert (signed_head(store, now=now).root, receipts[-1].head.root) == (root(leaves).hex(),) * 2
+    assert (signed_head(store, now=now).root, receipts[-1].head.root) == (Tree(leaves).root().hex(),) * 2
 
 
 def test_whoever_acknowledges_before_it_is_done_is_found_out(make_store, many):
@@ -126,7 +126,7 @@ def test_many_opt_outs_one_after_another_leave_what_a_rebuild_of_the_rest_has(
     store = make_store(documents, max_segment_positions=n)
     read = []
     real = optout.catalog.log_edge
-    monkeypatch.setattr(optout.catalog, "log_edge", lambda connection: read.append(real(connection)) or read[-1])
+    monkeypatch.setattr(optout.log_rows, "log_edge", lambda connection: read.append(real(connection)) or read[-1])
     before = answers(store)
     for document in documents[:n]:
         opt_out(store, document.facts.id, now=now)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-from datastore import catalog
+from datastore import catalog_rows, tables
 from datastore.epoch import Epoch
 from datastore.errors import CorruptDatastore
 from datastore.optout import opt_out
@@ -48,10 +48,10 @@ def behind_its_back(make_store, documents):
 
     def remove(store: Datastore, document: str) -> None:
         with store.catalog._writer.begin() as connection:
-            epoch = catalog.epoch_of(connection) + 1
-            here = catalog.documents.c.id == document
-            connection.execute(update(catalog.documents).where(here).values(state="removed", removed_epoch=epoch))
-            connection.execute(update(catalog.state).values(epoch=epoch))
+            epoch = catalog_rows.epoch_of(connection) + 1
+            here = tables.documents.c.id == document
+            connection.execute(update(tables.documents).where(here).values(state="removed", removed_epoch=epoch))
+            connection.execute(update(tables.state).values(epoch=epoch))
 
     return remove
 
@@ -83,7 +83,7 @@ def test_the_dead_writer_s_opt_out_has_its_receipt(make_store, documents, now):
     store = make_store(documents)
     die_after_committing(store, "doc-3")
     with store.catalog.read() as connection:
-        assert connection.execute(select(catalog.optouts.c.document)).scalars().all() == ["doc-3"]
+        assert connection.execute(select(tables.optouts.c.document)).scalars().all() == ["doc-3"]
     assert opt_out(store, "doc-3", now=now).accepted_at != now.isoformat(), "it is the receipt of then"
 
 
@@ -91,7 +91,7 @@ def test_a_change_that_is_taken_back_moves_nothing(make_store, documents, answer
     store = make_store(documents)
     before, number = answers(store), store.catalog.shared_epoch.value()
     with pytest.raises(RuntimeError, match="changed my mind"), store.catalog.change() as connection:
-        connection.execute(update(catalog.documents).values(state="removed", removed_epoch=store.epoch + 1))
+        connection.execute(update(tables.documents).values(state="removed", removed_epoch=store.epoch + 1))
         assert store.catalog.shared_epoch.value() == number + 1
         raise RuntimeError("changed my mind")
     assert (answers(store), store.catalog.shared_epoch.value()) == (before, number)

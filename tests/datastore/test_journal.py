@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from datastore import catalog
+from datastore import log_rows, tables
+from datastore.backups import take_snapshot
 from datastore.catalog import FILE_NAME as CATALOG
 from datastore.compaction import compact
 from datastore.errors import CorruptDatastore, UnknownDocument
@@ -24,6 +25,7 @@ from datastore.passage_optout import remove_passages
 from datastore.public_log import growth_since, signed_head
 from datastore.receipts import Receipt, check_in_log, receipt_from_json
 from datastore.records import DocumentFacts
+from datastore.restore import restore
 from datastore.store import Datastore
 from datastore.suppression import barred
 from datastore.verification import verify
@@ -83,7 +85,7 @@ def test_the_log_grows_and_every_receipt_stays_in_it(make_store, documents, now)
     for receipt in receipts:
         check_in_log(receipt, head, growth_since(store, receipt.head.size))
     with store.catalog.read() as connection:
-        assert catalog.commitments(connection) == [receipt.commitment for receipt in receipts]
+        assert log_rows.commitments(connection) == [receipt.commitment for receipt in receipts]
 
 
 def test_the_journal_says_nothing_of_title_owner_url_or_text(make_store, documents, now):
@@ -191,6 +193,15 @@ def test_a_text_whose_bytes_are_gone_too_is_known_again_by_what_the_journal_has_
     recover(opened)
     found = {name: barred(opened.catalog, DocumentFacts(name, digest="e" * 64), text) for name, text in texts.items()}
     assert {name for name, why in found.items() if why} == ({"whole", "passage"} if has_bars else set()), found
+
+
+def test_a_snapshot_of_a_store_whose_catalog_forgot_has_what_bars_near_copies(rolled_back, documents, now, tmp_path):
+    path, _ = rolled_back
+    keys = tmp_path / "keys"
+    take_snapshot(Datastore.open(path), tmp_path / "snapshot", now=now, keys_copy=keys)
+    again = restore(tmp_path / "snapshot", tmp_path / "again", keys=keys, journal=path / JOURNAL).store
+    near = " ".join(documents[5].text.upper().split()[3:])
+    assert barred(again.catalog, DocumentFacts("near", digest="e" * 64), near)
 
 
 def test_bars_that_were_edited_are_refused_before_anything_is_written(rolled_back, documents):
@@ -339,7 +350,7 @@ def test_a_catalog_whose_log_was_cut_is_refused_unless_the_journal_has_the_rest(
     store = make_store(documents)
     receipts = [opt_out(store, name, now=now) for name in ("doc-3", "doc-5")]
     with store.catalog._writer.begin() as connection:
-        connection.execute(catalog.log.delete().where(catalog.log.c.leaf == 1))
+        connection.execute(tables.log.delete().where(tables.log.c.leaf == 1))
     assert Datastore.open(store.path).catalog.lost == receipts[1:]
     (store.path / JOURNAL).write_bytes(b"")
     with pytest.raises(CorruptDatastore, match="the log is shorter than its signed head of 2"):
@@ -383,6 +394,7 @@ from datetime import UTC, datetime
 from datastore import journal
 from datastore.epoch import Epoch
 from datastore.optout import opt_out
+from datastore.restore import restore
 from datastore.store import Datastore
 
 def die(*_):

@@ -16,7 +16,7 @@ from datastore.files import canonical_json
 from datastore.heads import check_growth, parse_chain, prove_growth, sign_head
 from datastore.key_chain import KeyChain, Rotation, chain_from_json, check_chain, check_signer, sign_rotation
 from datastore.keyring import SIGNING, Keyring
-from datastore.log import root
+from datastore.merkle import Tree
 from datastore.optout import opt_out
 from datastore.public_log import growth_since, signed_head
 from datastore.receipts import check_in_log, check_receipt, edge_of, sign_receipt
@@ -33,7 +33,7 @@ LEAVES = [bytes([i]) * 32 for i in range(9)]
 
 
 def roots(size: int) -> str:
-    return root(LEAVES[:size]).hex()
+    return Tree(LEAVES[:size]).root().hex()
 
 
 def step(chain: KeyChain, old: int, new: int, size: int, now, log_root: str | None = None) -> KeyChain:
@@ -47,11 +47,11 @@ def chain(now) -> KeyChain:
 
 
 def head(size: int, key: int, now, store: str = STORE):
-    return sign_head(store, size, root(LEAVES[:size]), KEYS[key], now=now)
+    return sign_head(store, size, Tree(LEAVES[:size]).root(), KEYS[key], now=now)
 
 
 def growth(old: int, new: int):
-    return prove_growth(LEAVES[:new], old)
+    return prove_growth(Tree(LEAVES[:new]), old)
 
 
 def test_a_chain_holds_and_is_read_back_as_it_was(chain):

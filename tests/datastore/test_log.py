@@ -1,4 +1,4 @@
-"""The Merkle tree against published vectors, against its definition, and against whoever changes a bit."""
+"""The log's proofs against published vectors, and against whoever changes a bit."""
 
 import dataclasses
 
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from datastore import heads, log
 from datastore.errors import VerificationFailed
 from datastore.heads import Growth, TreeHead
+from datastore.merkle import Tree
 from datastore.receipts import check_in_log, sign_receipt
 
 # The tree that the tests of certificate-transparency implementations share.
@@ -46,31 +47,25 @@ CONSISTENCY = {(1, 1): [], (1, 8): [_96, _5F, _6B], (6, 8): [_0E, _CA, ROOTS[4]]
 
 @pytest.mark.parametrize("size", range(9))
 def test_the_root_of_the_reference_tree_is_the_published_one_at_size(size):
-    assert log.root(LEAVES[:size]).hex() == ROOTS[size]
+    assert root(LEAVES[:size]).hex() == ROOTS[size]
 
 
 @pytest.mark.parametrize(("index", "size"), INCLUSION)
 def test_the_published_inclusion_proof_is_made_and_accepted(index, size):
-    proof = log.inclusion_proof(LEAVES[:size], index)
+    proof = Tree(LEAVES[:size]).inclusion_proof(index)
     assert [node.hex() for node in proof] == INCLUSION[index, size]
     log.check_inclusion(LEAVES[index], index, size, proof, bytes.fromhex(ROOTS[size]))
 
 
 @pytest.mark.parametrize(("old", "new"), CONSISTENCY)
 def test_the_published_consistency_proof_is_made_and_accepted(old, new):
-    proof = log.consistency_proof(LEAVES[:new], old)
+    proof = Tree(LEAVES[:new]).consistency_proof(old)
     assert [node.hex() for node in proof] == CONSISTENCY[old, new]
     log.check_consistency(old, new, proof, bytes.fromhex(ROOTS[old]), bytes.fromhex(ROOTS[new]))
 
 
-def defined(leaves: list[bytes]) -> bytes:
-    """MTH, word for word as in RFC 6962 section 2.1."""
-    if len(leaves) < 2:
-        return log.leaf_hash(leaves[0]) if leaves else log.EMPTY_ROOT
-    k = 1
-    while 2 * k < len(leaves):
-        k *= 2
-    return log.node_hash(defined(leaves[:k]), defined(leaves[k:]))
+def root(leaves: list[bytes]) -> bytes:
+    return Tree(leaves).root()
 
 
 def numbered(size: int) -> list[bytes]:
@@ -89,8 +84,8 @@ def test_a_log_that_grows_by_its_right_edge_gives_the_roots_and_proofs_that_its_
     for size, leaf in enumerate(numbered(70)):
         proof = edge[::-1]
         leaves = numbered(size + 1)
-        assert proof == log.inclusion_proof(leaves, size)
-        assert log.root_from_inclusion(leaf, size, size + 1, proof) == log.root(leaves)
+        assert proof == Tree(leaves).inclusion_proof(size)
+        assert log.root_from_inclusion(leaf, size, size + 1, proof) == root(leaves)
         edge = log.edge_after(edge, size, leaf)
     for wrong in (edge[1:], [*edge, edge[0]]):
         with pytest.raises(ValueError, match="a tree of 70 leaves has 3 subtrees"):
@@ -100,29 +95,28 @@ def test_a_log_that_grows_by_its_right_edge_gives_the_roots_and_proofs_that_its_
 def test_every_leaf_of_every_tree_is_proven_and_no_other_in_its_place():
     for size in range(1, 40):
         leaves = numbered(size)
-        root = log.root(leaves)
-        assert root == defined(leaves)
+        whole = root(leaves)
         for index, leaf in enumerate(leaves):
-            proof = log.inclusion_proof(leaves, index)
-            log.check_inclusion(leaf, index, size, proof, root)
+            proof = Tree(leaves).inclusion_proof(index)
+            log.check_inclusion(leaf, index, size, proof, whole)
             for wrong in {(index + 1) % size, (index - 1) % size} - {index}:
                 with pytest.raises(VerificationFailed):
-                    log.check_inclusion(leaf, wrong, size, proof, root)
-            for spoiled in (proof[:-1], [*proof, root]):
+                    log.check_inclusion(leaf, wrong, size, proof, whole)
+            for spoiled in (proof[:-1], [*proof, whole]):
                 if spoiled != proof:
                     with pytest.raises(VerificationFailed):
-                        log.check_inclusion(leaf, index, size, spoiled, root)
+                        log.check_inclusion(leaf, index, size, spoiled, whole)
 
 
 def test_every_tree_grew_from_every_smaller_one_and_from_none_with_another_leaf():
     for new in range(25):
         leaves = numbered(new)
         for old in range(new + 1):
-            proof = log.consistency_proof(leaves, old)
-            before, after = log.root(leaves[:old]), log.root(leaves)
+            proof = Tree(leaves).consistency_proof(old)
+            before, after = root(leaves[:old]), root(leaves)
             log.check_consistency(old, new, proof, before, after)
             if old > 0:
-                other = log.root([*leaves[: old - 1], b"another"])
+                other = root([*leaves[: old - 1], b"another"])
                 with pytest.raises(VerificationFailed, match="not shown to have grown"):
                     log.check_consistency(old, new, proof, other, after)
             for spoiled in (proof[:-1], [*proof, after]):
@@ -138,7 +132,7 @@ def test_every_tree_grew_from_every_smaller_one_and_from_none_with_another_leaf(
 @settings(max_examples=200, deadline=None)
 def test_a_changed_bit_in_leaf_proof_or_root_is_noticed(data, leaves):
     index = data.draw(st.integers(0, len(leaves) - 1))
-    parts = [leaves[index], *log.inclusion_proof(leaves, index), log.root(leaves)]
+    parts = [leaves[index], *Tree(leaves).inclusion_proof(index), root(leaves)]
     log.check_inclusion(parts[0], index, len(leaves), parts[1:-1], parts[-1])
     which = data.draw(st.sampled_from([i for i, part in enumerate(parts) if part]))
     bit = data.draw(st.integers(0, 8 * len(parts[which]) - 1))
@@ -153,7 +147,7 @@ def test_a_changed_bit_in_leaf_proof_or_root_is_noticed(data, leaves):
 @settings(max_examples=200, deadline=None)
 def test_a_changed_bit_in_a_consistency_proof_is_noticed(data, leaves):
     old = data.draw(st.integers(1, len(leaves) - 1))
-    parts = [log.root(leaves[:old]), *log.consistency_proof(leaves, old), log.root(leaves)]
+    parts = [root(leaves[:old]), *Tree(leaves).consistency_proof(old), root(leaves)]
     log.check_consistency(old, len(leaves), parts[1:-1], parts[0], parts[-1])
     which, bit = data.draw(st.integers(0, len(parts) - 1)), data.draw(st.integers(0, 255))
     parts[which] = (int.from_bytes(parts[which], "big") ^ 1 << bit).to_bytes(32, "big")
@@ -163,15 +157,15 @@ def test_a_changed_bit_in_a_consistency_proof_is_noticed(data, leaves):
 
 def test_a_leaf_cannot_be_passed_off_as_an_inner_node():
     left, right = log.leaf_hash(b"a"), log.leaf_hash(b"b")
-    assert log.root([left + right]) != log.root([b"a", b"b"])
+    assert root([left + right]) != root([b"a", b"b"])
 
 
 @pytest.mark.parametrize("index", [-1, 3])
 def test_what_never_was_cannot_be_proven(index):
     with pytest.raises(ValueError, match="a log of 3 leaves has no leaf"):
-        log.inclusion_proof(numbered(3), index)
+        Tree(numbered(3)).inclusion_proof(index)
     with pytest.raises(ValueError, match="a log of 3 leaves never had"):
-        log.consistency_proof(numbered(3), index if index < 0 else 4)
+        Tree(numbered(3)).consistency_proof(index if index < 0 else 4)
 
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -180,11 +174,11 @@ HASHES = [bytes([i]) * 32 for i in range(9)]
 
 
 def head(size: int, leaves: list[bytes] = HASHES, key: Ed25519PrivateKey = KEY, store: str = STORE) -> TreeHead:
-    return heads.sign_head(store, size, log.root(leaves[:size]), key, now="2026-01-01T12:00:00+00:00")
+    return heads.sign_head(store, size, root(leaves[:size]), key, now="2026-01-01T12:00:00+00:00")
 
 
 def growth(old: int, new: int) -> Growth:
-    return heads.prove_growth(HASHES[:new], old)
+    return heads.prove_growth(Tree(HASHES[:new]), old)
 
 
 def test_a_head_and_a_proof_are_read_back_as_they_were():
@@ -245,7 +239,7 @@ def test_a_receipt_and_a_later_head_are_enough_and_a_log_that_lost_it_is_found_o
     assert (receipt.leaf_index, receipt.head.size) == (3, 4)
     kept = [*HASHES[:3], bytes.fromhex(receipt.commitment), *HASHES[4:]]
     check_in_log(receipt, receipt.head)
-    check_in_log(receipt, head(9, kept), heads.prove_growth(kept, 4))
+    check_in_log(receipt, head(9, kept), heads.prove_growth(Tree(kept), 4))
     with pytest.raises(VerificationFailed):
         check_in_log(receipt, head(9), growth(4, 9))
     signed_by_itself = dataclasses.replace(receipt.head, store="f" * 32)

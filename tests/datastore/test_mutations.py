@@ -37,7 +37,9 @@ MUTATIONS = {
     "the journal's sync": Mutation(
         "journal.py", "            os.fsync(file.fileno())\n", "            pass\n", f"{ERASED}[a sample]"
     ),
-    "the catalog's sync": Mutation("catalog.py", '"synchronous=FULL"', '"synchronous=NORMAL"', f"{ERASED}[a sample]"),
+    "the catalog's sync": Mutation(
+        "connections.py", '"synchronous=FULL"', '"synchronous=NORMAL"', f"{ERASED}[a sample]"
+    ),
     "the sync of what compaction takes away": Mutation(
         "compaction.py", "        sync_folder(store.path / SEGMENTS)", "        ()", f"{ERASED}[a sample]"
     ),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sqlalchemy import delete, select, update
 
-from datastore import catalog
+from datastore import tables
 from datastore.codecs import CENTROIDS, CODEC
 from datastore.compaction import compact
 from datastore.errors import CorruptDatastore, UnknownDocument, VerificationFailed
@@ -24,8 +24,8 @@ from datastore.writer import add
 def forge(store: Datastore, document: str, **columns: object) -> None:
     """Say something else of ``document`` in the catalog, without telling anyone."""
     with store.catalog._writer.begin() as connection:
-        here = catalog.documents.c.id == document
-        connection.execute(update(catalog.documents).where(here).values(**columns))
+        here = tables.documents.c.id == document
+        connection.execute(update(tables.documents).where(here).values(**columns))
 
 
 def promise(signer: Datastore, about: str, now, **facts: object) -> Receipt:
@@ -93,7 +93,7 @@ def test_a_log_that_lost_the_receipt_s_leaf_is_found(store, now):
     opt_out(store, "doc-5", now=now)
     verify(store, receipt)
     with store.catalog._writer.begin() as connection:
-        connection.execute(update(catalog.log).where(catalog.log.c.leaf == 0).values(commitment="0" * 64))
+        connection.execute(update(tables.log).where(tables.log.c.leaf == 0).values(commitment="0" * 64))
     with pytest.raises(VerificationFailed, match="has 2 leaves and did not grow from that one"):
         verify(store, receipt)
 
@@ -196,7 +196,7 @@ def test_a_receipt_for_another_text_or_for_nothing_is_refused(store, now):
 def test_a_store_that_forgot_the_document_is_refused(store, now):
     receipt = opt_out(store, "doc-4", now=now)
     with store.catalog._writer.begin() as connection:
-        connection.execute(delete(catalog.documents).where(catalog.documents.c.id == "doc-4"))
+        connection.execute(delete(tables.documents).where(tables.documents.c.id == "doc-4"))
     with pytest.raises(UnknownDocument):
         verify(store, receipt)
 
@@ -225,7 +225,7 @@ def test_the_catalog_keeps_of_an_erased_document_only_what_bars_its_return(store
     for name in ("A Title To Be Forgotten", "https://forgotten.example/path", "owner of doc-4"):
         scan(store.path, name)
     with store.catalog.read() as connection:
-        row = connection.execute(select(catalog.documents).where(catalog.documents.c.id == "doc-4")).one()
+        row = connection.execute(select(tables.documents).where(tables.documents.c.id == "doc-4")).one()
     assert {row.license, row.source, row.title, row.owner, row.url} == {""}
     assert (row.metadata, row.digest, row.segment) == ("{}", store.document("doc-4").facts.digest, None)
 
