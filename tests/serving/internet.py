@@ -1,4 +1,4 @@
-"""An internet that says what an attacker would have it say, below the real fetcher: names, addresses, TLS and sockets."""
+"""An internet, beneath the real fetcher, that says what an attacker would have it say."""
 
 import io
 from collections.abc import Sequence

@@ -309,7 +309,8 @@ def test_what_is_foreign_takes_the_same_steps_as_what_never_was(scene, path, bod
         seen: list[str] = []
 
         def note(*said) -> None:
-            if "usage" not in said[2]:  # what a key used is counted by the minute, which may change meanwhile
+            # What a key used is counted by the minute, which may change meanwhile.
+            if "usage" not in said[2] and "SAVEPOINT" not in said[2]:
                 seen.append(said[2])
 
         event.listen(Database, "before_cursor_execute", note)
@@ -321,4 +322,4 @@ def test_what_is_foreign_takes_the_same_steps_as_what_never_was(scene, path, bod
 
     unknown = steps("0" * 32)
     assert len(unknown) > 1, json.dumps(unknown)
-    assert {tuple(steps(request)) for request in scene.own.values()} == {tuple(unknown)}
+    assert [steps(request) for request in scene.own.values()] == [unknown] * len(scene.own)
