@@ -27,7 +27,8 @@ from silo.corpora import read_documents
 from silo.documents import Document
 from silo.encoding import encode_document
 from silo.evaluation.gap import gaps_of
-from silo.evaluation.perplexity import Measured, figures, look, tuned
+from silo.evaluation.in_context import RIC
+from silo.evaluation.perplexity import Measured, figures, look, look_in_context, tuned
 from silo.evaluation.protocol import check_apart, check_same, freeze, read_frozen
 from silo.evaluation.recording import digest_of, record, write_record
 from silo.evaluation.traces import TraceSettings, joined
@@ -52,13 +53,14 @@ def main() -> None:
     parser.add_argument("--asked-bytes", type=int, default=150_000, help="of each source that teaches the gate")
     parser.add_argument("--eval-bytes", type=int, default=1 << 40, help="of each validation and each test text")
     parser.add_argument("--lists", type=int, default=2048, help="inverted lists of each store")
+    parser.add_argument("--ric", action="store_true", help="measure the LM after passages too")
     parser.add_argument("--name", default="quality", help="of the results")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     bench = Bench(options)
     rows = bench.rows()
-    config = {key: str(value) for key, value in vars(options).items()} | {"lm": bench.lm.fingerprint}
+    config = {key: without_places(value) for key, value in vars(options).items()} | {"lm": bench.lm.fingerprint}
     write_record(RESULTS / f"{options.name}.json", record(config, rows, seed=0, now=datetime.now(UTC)))
     for named in options.reference:
         name, _, checkpoint = named.partition("=")
@@ -76,6 +78,14 @@ def main() -> None:
         recorded = record(config | {"reference": name}, [*reference, {"gaps": gaps}], seed=0, now=datetime.now(UTC))
         write_record(RESULTS / f"{options.name}-{name}.json", recorded)
         print(name, json.dumps(gaps, indent=1))
+
+
+def without_places(value: Any) -> str:
+    """As it is recorded: folders by their names, wherever they lie on this machine."""
+    if isinstance(value, list):
+        parts = (one.partition("=") for one in value)
+        return " ".join(f"{name}={Path(place).name}" for name, _, place in parts)
+    return value.name if isinstance(value, Path) else str(value)
 
 
 class Bench:
@@ -152,22 +162,27 @@ class Bench:
         """Figures on the tests of all domains, tuned on their validation texts."""
         settings, n_bytes = TraceSettings(), self.options.eval_bytes
         store = self.store("high", "high", self.high, "datastore", self.options.store_bytes)
-        measured = Measured(self.lm, store, self.gate(settings), settings, self.work / "traces")
+        retrieval = RIC if self.options.ric else None
+        measured = Measured(self.lm, store, self.gate(settings), settings, self.work / "traces", retrieval)
         frozen = self.work / f"{self.options.name}-frozen.json"
         if not frozen.exists():
             chosen = {}
             for kind, domain in self.domains():
-                seen, digests = look(measured, self.take(kind, domain, "validation", n_bytes), f"{domain}, validation")
-                chosen[domain] = tuned(measured, seen, digests, measured.predictors)
+                documents = list(self.take(kind, domain, "validation", n_bytes))
+                seen, digests = look(measured, documents, f"{domain}, validation")
+                after = look_in_context(measured, documents, f"{domain}, validation")
+                chosen[domain] = tuned(measured, seen, digests, measured.predictors, after)
             freeze(frozen, measured.setup, chosen)
         setup, chosen = read_frozen(frozen)
         check_same(setup, measured.setup)
         rows: list[dict[str, Any]] = []
         for kind, domain in self.domains():
-            seen, digests = look(measured, self.take(kind, domain, "test", n_bytes), f"{domain}, test")
+            documents = list(self.take(kind, domain, "test", n_bytes))
+            seen, digests = look(measured, documents, f"{domain}, test")
+            after = look_in_context(measured, documents, f"{domain}, test")
             check_apart(chosen, domain, digests)
             named = {"domain": domain, "documents": digest_of(digests), "datastore": store.id, "epoch": store.epoch}
-            found = figures(measured, seen, measured.predictors, chosen[domain].choices)
+            found = figures(measured, seen, measured.predictors, chosen[domain].choices, after_passages=after)
             rows += [named | {"model": self.lm.fingerprint, "gate": measured.setup.gate} | row for row in found]
             print(domain, " ".join(f"{row['predictor']} {row['nats_per_token']:.3f}" for row in found), flush=True)
         return rows

@@ -94,7 +94,10 @@ class _Answer:
         self._reader = reader
         self._metrics, self._began = current_metrics(), time.monotonic()
         self._drafts = [Draft() for _ in plan.jobs]
-        self._guards = [Guard(draft, reader) for draft in self._drafts]
+        self._guards = [
+            Guard(draft, reader, engine.text_of(job.prompt) if reader.has_budget else "")
+            for draft, job in zip(self._drafts, plan.jobs, strict=True)
+        ]
         name = shape.prefix + secrets.token_hex(12)
         self._same = {"id": name, "created": int(engine.now().timestamp()), "model": engine.model_name}
 
@@ -133,14 +136,12 @@ class _Answer:
             draft = self._drafts[event.job]
             if event.job in ended:
                 continue
+            if isinstance(event, Made) and self._guards[event.job].forbids(event):
+                event = draft.cut(event.job)
+                ended.add(event.job)
             draft.take(event)
             self._count(event, draft)
             yield event
-            if isinstance(event, Made) and self._guards[event.job].forbids_more():
-                end = draft.cut(event.job)
-                draft.take(end)
-                ended.add(event.job)
-                yield end
             if len(ended) == len(self._drafts):
                 return
 

@@ -34,7 +34,7 @@ class SharedSilo(Silo):
     can_draft = False
 
     def __init__(self, silo: Silo, n_slots: int) -> None:
-        super().__init__(silo.lm, silo.datastore, silo.gate, silo.max_verbatim)
+        super().__init__(silo.lm, silo.datastore, silo.gate, silo.max_verbatim, silo.verbatim_allowance)
         self.alone = silo
         self._batch = Batch(silo.lm.batch_decoder(n_slots))
 

@@ -40,6 +40,13 @@ def serve(
             "0: no limit.",
         ),
     ] = DEFAULT_MAX_VERBATIM,
+    verbatim_allowance: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Tokens by which an answer may go on with high-risk text that its prompt quotes up to that limit.",
+        ),
+    ] = 0,
     process: Annotated[
         bool,
         typer.Option(
@@ -69,7 +76,7 @@ def serve(
     token = None if reviewer_token_file is None else read_token(reviewer_token_file)
     sys.setswitchinterval(0.0005)  # a thread that has its token waits for the others' Python no longer than that
     make = engines.remote_engine if process else engines.local_engine
-    engine, store = make(model, datastore, device, max_verbatim or None)
+    engine, store = make(model, datastore, device, max_verbatim or None, verbatim_allowance)
     access = None if keys is None else Access.of(KeyBook(keys))
     hosts = Network()
     portal = None if store is None else Portal(store, hosts, token)

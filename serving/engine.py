@@ -17,7 +17,7 @@ from datastore.errors import DatastoreError, UnknownDocument
 from datastore.records import StoredDocument
 from serving.errors import NoDatastore, UnknownModel
 from serving.jobs import Job, Makers, Run
-from serving.protocols import Model, Receipt, Served, Store
+from serving.protocols import Model, Prompt, Receipt, Served, Store
 from serving.runners import DEFAULT_SLOTS, Runners
 from silo import __version__
 from silo.attribution import TokenSource
@@ -128,6 +128,10 @@ class Engine:
     def token_text(self, token: int) -> str:
         """The text of one token by itself; U+FFFD where it is part of a character."""
         return self._model.lm.tokenizer.decode([token])
+
+    def text_of(self, prompt: Prompt) -> str:
+        """What a prompt says, text or tokens."""
+        return prompt if isinstance(prompt, str) else self._model.lm.tokenizer.decode(list(prompt))
 
     def start(self, jobs: Sequence[Job], has_left: Callable[[], bool] = lambda: False) -> Run:
         """Check the jobs of a request and begin them; close what is returned.

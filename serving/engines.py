@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 def local_engine(
-    model: str, datastore: Path | None, device: str, max_verbatim: int | None
+    model: str, datastore: Path | None, device: str, max_verbatim: int | None, verbatim_allowance: int = 0
 ) -> "tuple[Engine, Datastore | None]":
     """An engine that makes completions in this process, and its datastore."""
     from serving.engine import Engine
 
-    silo, trouble = opened(model, datastore, device, max_verbatim)
+    silo, trouble = opened(model, datastore, device, max_verbatim, verbatim_allowance)
     return Engine.of_silo(silo, store_trouble=trouble), silo.datastore
 
 
 def remote_engine(
-    model: str, datastore: Path | None, device: str, max_verbatim: int | None
+    model: str, datastore: Path | None, device: str, max_verbatim: int | None, verbatim_allowance: int = 0
 ) -> "tuple[Engine, Datastore | None]":
     """An engine that has completions made by a process of their own, and the datastore as this process has it."""
     from datastore.errors import CorruptDatastore
@@ -43,7 +43,8 @@ def remote_engine(
         except CorruptDatastore as error:
             logging.getLogger("serving").error("the datastore is off: %s", error)
             trouble = str(error)
-    makers = RemoteMakers(command_of(Recipe(model, None if store is None else str(datastore), device, max_verbatim)))
+    path = None if store is None else str(datastore)
+    makers = RemoteMakers(command_of(Recipe(model, path, device, max_verbatim, verbatim_allowance)))
     try:
         from silo.tokenizer import load_tokenizer  # takes seconds, in which the other process loads the model
 

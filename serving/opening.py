@@ -9,7 +9,11 @@ if TYPE_CHECKING:
 
 
 def opened(
-    model: str, datastore: Path | None, device: str, max_verbatim: int | None = None
+    model: str,
+    datastore: Path | None,
+    device: str,
+    max_verbatim: int | None = None,
+    verbatim_allowance: int | None = None,
 ) -> "tuple[Silo, str | None]":
     """The LM joined with the datastore and the gate that lies with either, or alone where the datastore cannot be
     trusted, and why it cannot.
@@ -20,7 +24,7 @@ def opened(
     from silo.generation import Silo
 
     try:
-        return Silo.open(model, datastore, device, max_verbatim), None
+        return Silo.open(model, datastore, device, max_verbatim, verbatim_allowance), None
     except CorruptDatastore as error:
         logging.getLogger("serving").error("the datastore is off: %s", error)
         return Silo.open(model, device=device), str(error)

@@ -39,6 +39,7 @@ class Recipe:
     datastore: str | None
     device: str = "cpu"
     max_verbatim: int | None = None
+    verbatim_allowance: int | None = None
     slots: int = 16
 
     def to_json(self) -> str:
@@ -169,7 +170,7 @@ def load(recipe: Recipe) -> tuple[Makers, wire.Ready]:
     from serving.runners import Runners
 
     datastore = None if recipe.datastore is None else Path(recipe.datastore)
-    silo, trouble = opened(recipe.model, datastore, recipe.device, recipe.max_verbatim)
+    silo, trouble = opened(recipe.model, datastore, recipe.device, recipe.max_verbatim, recipe.verbatim_allowance)
     shared = SharedSilo(silo, recipe.slots)
     ready = wire.Ready(silo.lm.name, silo.lm.context_length, None if silo.gate is None else silo.gate.digest, trouble)
     return Runners(shared, recipe.slots, alone=silo), ready

@@ -154,6 +154,9 @@ def generate(
     max_verbatim: Annotated[
         int, typer.Option(min=0, help="Tokens in a row that may be copied from high-risk text; 0: no limit.")
     ] = 50,
+    verbatim_allowance: Annotated[
+        int, typer.Option(min=0, help="Tokens by which such a run may go on that the prompt has brought to that limit.")
+    ] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write tokens, masses and sources here.")] = None,
     device: Device = "cpu",
 ) -> None:
@@ -171,6 +174,7 @@ def generate(
         ngram=NgramSettings(weight=ngram_weight),
         retrieval=RetrievalSettings(n_passages, scorer) if n_passages else None,
         max_verbatim=max_verbatim or None,
+        verbatim_allowance=verbatim_allowance,
     )
     joined = Silo.open(model, datastore, device)
     generation = joined.generate(prompt, settings)

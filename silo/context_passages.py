@@ -82,6 +82,30 @@ class PassageFinder:
                     return tuple(ContextPassage(*fact) for fact in facts), found.epoch
 
 
+def joint(lm: LanguageModel, join: str) -> list[int]:
+    """The tokens between a passage and the text; ``join`` as ``RetrievalSettings`` has it."""
+    if join == "newline":
+        return [int(token) for token in tokenize(lm.tokenizer, "\n\n").ids]
+    return list(dict.fromkeys([lm.boundary, lm.opening]))
+
+
+def opened_by(lm: LanguageModel, passage: ContextPassage, join: str, room: int) -> list[int]:
+    """What the LM reads before a text: its opening, as much of ``passage`` as ``room`` has tokens for with what joins
+    it to the text, and that.
+    """
+    between = joint(lm, join)
+    ids = tokenize(lm.tokenizer, passage.text.strip()).ids[: room - len(between)].tolist()
+    return [lm.opening, *ids, *between]
+
+
+def run_weights(passages: Sequence[ContextPassage], ensemble: str) -> Float[np.ndarray, " runs"]:
+    """What share each run has in the average; one run where there is no passage."""
+    weights = np.ones(max(len(passages), 1))
+    if ensemble == "score" and passages:
+        weights = np.maximum([passage.score for passage in passages], 1e-9)
+    return weights / weights.sum()
+
+
 @runtime_checkable
 class Reader(Protocol):
     """A sequence that is read on; ``decoder.Decoder`` is one."""
@@ -181,10 +205,9 @@ class GrowingText:
         each = [(rows if rows.dim() == 1 else rows[self._n_ahead]).cpu().numpy() for rows in self._logprobs]
         if len(each) == 1:
             return each[0]
-        weights = np.ones(len(each))
-        if self._finder is not None and self._finder.settings.ensemble == "score":
-            weights = np.maximum([passage.score for passage in self.passages], 1e-9)
-        terms = np.stack(each).astype(np.float64) + np.log(weights / weights.sum())[:, None]
+        assert self._finder is not None, "without passages there is one run"
+        weights = run_weights(self.passages, self._finder.settings.ensemble)
+        terms = np.stack(each).astype(np.float64) + np.log(weights)[:, None]
         mixed: np.ndarray = np.logaddexp.reduce(terms, axis=0)
         return mixed.astype(np.float32)
 
@@ -223,18 +246,11 @@ class GrowingText:
             return
         found, self.epoch = finder.find(tokens[:anchor])
         self._anchor = anchor
-        found = found if self._room - len(self._joint()) > 0 else ()
+        found = found if self._room - len(joint(self._lm, finder.settings.join)) > 0 else ()
         if found != self.passages:
             self.passages = found
             self.close()
 
     def _head(self, passage: ContextPassage) -> list[int]:
-        joint = self._joint()
-        ids = tokenize(self._lm.tokenizer, passage.text.strip()).ids[: self._room - len(joint)].tolist()
-        return [self._lm.opening, *ids, *joint]
-
-    def _joint(self) -> list[int]:
         assert self._finder is not None
-        if self._finder.settings.join == "newline":
-            return [int(token) for token in tokenize(self._lm.tokenizer, "\n\n").ids]
-        return list(dict.fromkeys([self._lm.boundary, self._lm.opening]))
+        return opened_by(self._lm, passage, self._finder.settings.join, self._room)

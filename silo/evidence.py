@@ -22,7 +22,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from datastore.records import Continuations, Neighbors
+from silo.recent import gold_counts, recent_names
 
+NEAREST = 32
+"""Neighbors that features are made of, of those that take part: the rest say little more, and cost as much each."""
 _TINY = 1e-10
 
 
@@ -30,9 +33,9 @@ _TINY = 1e-10
 class Components:
     """What is mixed, and in which columns."""
 
-    k: int = 32
+    k: int = 128
     """Neighbors per position that take part."""
-    temperatures: tuple[float, ...] = (1.0,)
+    temperatures: tuple[float, ...] = (0.25, 1.0, 4.0)
     """Of p_kNN, as multiples of the temperature that was fitted with the store."""
     limits: tuple[int, ...] = (32, 4, 2)
     """For `Datastore.continuations`: the longest suffix first."""
@@ -83,7 +86,7 @@ def feature_names(components: Components) -> tuple[str, ...]:
     for limit in components.limits:
         names += [f"ngram@{limit} {what}" for what in ("count", "distinct", "max", "top lm", "top knn")]
         names += [f"ngram@{limit} top is {whose} top" for whose in ("lm", "knn")]
-    return tuple(names)
+    return (*names, *recent_names(components.limits))
 
 
 def evidence(
@@ -92,11 +95,13 @@ def evidence(
     neighbors: Neighbors | None,
     following: Continuations | None,
     knn_temperature: float,
+    recent: Float[np.ndarray, "n r"] | None = None,
 ) -> Evidence:
     """The features of *n* positions, and which components are present.
 
     ``neighbors`` may hold more than ``components.k`` for each position; the nearest are taken. ``following`` is what
-    `Datastore.continuations` gave for ``components.limits``. None leaves a kind of retrieval out.
+    `Datastore.continuations` gave for ``components.limits``, and ``recent`` are the features of ``silo.recent``; both
+    are given, or none. None leaves a kind of retrieval out.
     """
     n = len(lm_logprobs)
     columns: list[np.ndarray] = []
@@ -112,7 +117,8 @@ def evidence(
     if neighbors is None or neighbors.values.shape[1] == 0:
         columns += [np.zeros(n)] * 7
     else:
-        distances, values = neighbors.squared_distances[:, : components.k], neighbors.values[:, : components.k]
+        nearest_few = slice(min(components.k, NEAREST))
+        distances, values = neighbors.squared_distances[:, nearest_few], neighbors.values[:, nearest_few]
         has_knn = np.isfinite(distances[:, 0])
         is_present[:, components.knn] = has_knn[:, None]
         shares = neighbor_shares(distances, knn_temperature)
@@ -136,7 +142,10 @@ def evidence(
             columns.append(np.where(there, lm_logprobs[rows, np.maximum(top, 0)], 0.0))
             columns.append(np.where(there[:, None] & (values == top[:, None]), shares, 0.0).sum(axis=1))
             columns += [there & (top == lm_top), there & (top == knn_top)]
-    return Evidence(np.stack(columns, axis=1).astype(np.float32), is_present)
+    known = np.stack(columns, axis=1).astype(np.float32)
+    if recent is None:
+        recent = np.zeros((n, len(recent_names(components.limits))))
+    return Evidence(np.concatenate([known, recent.astype(np.float32)], axis=1), is_present)
 
 
 def without(known: Evidence, components: Components, kind: str) -> Evidence:
@@ -177,17 +186,6 @@ def gold_probabilities(
     if following is not None:
         found[:, components.ngram] = gold_counts(following, gold) / np.maximum(following.counts, 1)
     return found
-
-
-def gold_counts(following: Continuations, gold: Int[np.ndarray, " n"]) -> Int[np.ndarray, "n m"]:
-    """How often ``gold`` followed, at each limit."""
-    n, m = following.counts.shape
-    keys = (np.repeat(np.arange(n * m), np.diff(following.bounds)) << 32) | following.tokens
-    wanted = ((np.arange(n * m) << 32) | np.repeat(gold, m)).astype(np.int64)
-    if not len(keys):
-        return np.zeros((n, m), dtype=np.int64)
-    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return np.where(keys[at] == wanted, following.token_counts[at], 0).reshape(n, m)
 
 
 def _summary(

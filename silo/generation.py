@@ -55,6 +55,7 @@ class Silo:
         datastore: Datastore | None = None,
         gate: Gate | None = None,
         max_verbatim: int | None = None,
+        verbatim_allowance: int | None = None,
     ) -> None:
         if datastore is not None and datastore.manifest.encoder != lm.fingerprint:
             raise EncoderMismatch(
@@ -69,6 +70,8 @@ class Silo:
         self.gate = gate
         self.max_verbatim = max_verbatim
         """The most tokens in a row of high-risk text that any request may have; None leaves it to the request."""
+        self.verbatim_allowance = verbatim_allowance
+        """By how many any request may go on with a run of its prompt; None leaves it to the request."""
         self._passage_encoder: PassageEncoder | None = None
 
     @classmethod
@@ -78,6 +81,7 @@ class Silo:
         datastore: str | Path | None = None,
         device: str = "cpu",
         max_verbatim: int | None = None,
+        verbatim_allowance: int | None = None,
     ) -> "Silo":
         """Load a checkpoint (a folder or a hub id), open a datastore, and load the gate that lies in either folder.
 
@@ -86,7 +90,8 @@ class Silo:
         if datastore is None:
             return cls(LanguageModel.load(model, device))
         store = Datastore.open(datastore)
-        return cls(LanguageModel.load(model, device), store, gate_of(model, datastore), max_verbatim)
+        lm, gate = LanguageModel.load(model, device), gate_of(model, datastore)
+        return cls(lm, store, gate, max_verbatim, verbatim_allowance)
 
     def generate(self, prompt: str | Sequence[int], settings: GenerationSettings) -> "Generation":
         """Begin to continue ``prompt``, a text or token ids.
@@ -177,8 +182,7 @@ class Generation:
         self._predictor = None if silo.datastore is None else Predictor(silo.datastore, settings, silo.gate)
         if self._predictor is not None and self._predictor.is_silent:
             self._predictor = None
-        limits = [limit for limit in (settings.max_verbatim, silo.max_verbatim) if limit is not None]
-        self._guard = CopyGuard(silo.datastore, min(limits)) if silo.datastore is not None and limits else None
+        self._guard = _guard(silo, self._prompt, settings)
         self._context_sources: list[ContextSource] = []
 
     @property
@@ -382,6 +386,15 @@ class Generation:
                     break
             else:
                 self._context_sources.append(source)
+
+
+def _guard(silo: Silo, prompt: Sequence[int], settings: GenerationSettings) -> CopyGuard | None:
+    """What keeps the strictest of the limits that were set."""
+    limits = [limit for limit in (settings.max_verbatim, silo.max_verbatim) if limit is not None]
+    if silo.datastore is None or not limits:
+        return None
+    allowances = [n for n in (settings.verbatim_allowance, silo.verbatim_allowance) if n is not None]
+    return CopyGuard(silo.datastore, min(limits), prompt, min(allowances, default=0))
 
 
 def _token(token: int, prediction: Prediction, n_top: int, trace: Trace) -> GeneratedToken:

@@ -18,6 +18,7 @@ from silo.backoff import Level, backoff_candidates, level_masses, level_shares, 
 from silo.evidence import evidence
 from silo.gate import Gate
 from silo.mixture import Proposal, candidates, interpolate, neighbor_logprobs, neighbor_masses, token_masses
+from silo.recent import Recollection
 from silo.sampling import choose, pick
 from silo.settings import GenerationSettings
 
@@ -33,6 +34,8 @@ class Answers:
     neighbors: Neighbors | None
     continuations: Continuations | None
     epoch: int
+    recent: Float[np.ndarray, "n r"] | None = None
+    """The features of ``silo.recent``, for a gate."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ class Predictor:
             self._k = self._gate.components.k
             self._lengths = self._gate.components.limits
             self._min_length = 1
+            self._recollection = Recollection(store, self._lengths)
 
     @property
     def is_silent(self) -> bool:
@@ -109,8 +113,12 @@ class Predictor:
             if self._lengths:
                 tails = [list(history[-self._lengths[0] :]) for history in histories]
                 found = self._store.continuations(tails, self._lengths)
-            if {answer.epoch for answer in (neighbors, found) if answer is not None} <= {epoch}:
+            if not {answer.epoch for answer in (neighbors, found) if answer is not None} <= {epoch}:
+                continue
+            if self._gate is None or found is None:
                 return Answers(neighbors, found, epoch)
+            if (recent := self._recollection.features(histories, found)) is not None:
+                return Answers(neighbors, found, epoch, recent)
 
     def predict(
         self,
@@ -121,9 +129,8 @@ class Predictor:
         """The mixture at each position that was asked about."""
         weights = None
         if self._gate is not None:
-            known = evidence(
-                self._gate.components, lm_logprobs, answers.neighbors, answers.continuations, self._temperature
-            )
+            neighbors, found = answers.neighbors, answers.continuations
+            known = evidence(self._gate.components, lm_logprobs, neighbors, found, self._temperature, answers.recent)
             weights = self._gate.shares(known)
         return [
             self._predict(answers, row, lm_logprobs[row], history, None if weights is None else weights[row])

@@ -42,6 +42,7 @@ def score(
 ) -> ScoredText:
     """``prompt`` with the log-probability of each token after those before it; the first one opens a text.
 
+    Ids may begin with the token that opens a text: clients that need something before the first token put it there.
     It must fit the LM's context, and its ids the vocabulary.
     """
     if isinstance(prompt, str):
@@ -58,8 +59,9 @@ def score(
         return ScoredText(text, ())
     scored: list[ScoredToken] = []
     start = 0
-    states = lm.contexts(torch.tensor([[lm.opening, *ids[:-1]]]))[0]
-    distributions = _distributions(lm, store, states, lambda at: ids[:at], settings, gate)
+    is_opened = ids[0] == lm.opening
+    states = _states_before(lm, ids, is_opened)
+    distributions = _distributions(lm, store, states, lambda at: ids[is_opened:at], settings, gate)
     for token, piece, logprobs in zip(ids, pieces, distributions, strict=True):
         scored.append(ScoredToken(token, piece, start, float(logprobs[token]), likeliest(logprobs, n_top)))
         start += len(piece)
@@ -89,6 +91,14 @@ def score_continuations(
     distributions = _distributions(lm, store, stacked, lambda at: [*text, *begun_as[at]], settings, gate)
     given = dict(zip(begun_as, distributions, strict=True))
     return [float(sum(given[tuple(one[:n])][token] for n, token in enumerate(one))) for one in continuations]
+
+
+def _states_before(lm: LanguageModel, ids: list[int], is_opened: bool) -> Tensor:
+    """The LM's state before each of ``ids``; where the first of them opens the text, no other one does."""
+    if not is_opened:
+        return lm.contexts(torch.tensor([[lm.opening, *ids[:-1]]]))[0]
+    read = lm.contexts(torch.tensor([ids[:-1] or ids]))[0]
+    return torch.cat([read[:1], read[: len(ids) - 1]])
 
 
 def _pieces(lm: LanguageModel, ids: list[int]) -> list[str]:

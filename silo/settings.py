@@ -143,7 +143,11 @@ class GenerationSettings:
     retrieval: RetrievalSettings | None = None
     """None: the LM reads no passages."""
     max_verbatim: int | None = DEFAULT_MAX_VERBATIM
-    """Tokens in a row that a completion may share with a stored high-risk document; None: no limit."""
+    """Tokens in a row that a completion, with the prompt that it continues, may share with a stored high-risk document;
+    None: no limit."""
+    verbatim_allowance: int | None = None
+    """Tokens by which a completion may go on with such a run that the prompt has brought to the limit; None: 0, or what
+    the ``Silo`` allows. One of ``max_verbatim`` leaves prompts out of account; see ``silo.copyguard``."""
     logprobs: bool = True
     """Whether every token comes with its log-probability and all that it is owed to. Without, a sample at temperature
     1 and top_p 1 draws who speaks first and then the token: the same distribution for less work. Such a token names
@@ -162,6 +166,8 @@ class GenerationSettings:
             raise BadRequest(f"stop must be at most {MAX_STOPS} texts of 1 to 1000 characters; got {self.stop!r:.80}")
         if self.max_verbatim is not None:
             _integer("max_verbatim", self.max_verbatim, 1, 1 << 20)
+        if self.verbatim_allowance is not None:
+            _integer("verbatim_allowance", self.verbatim_allowance, 0, 1 << 20)
         assert self.shares
 
     @property

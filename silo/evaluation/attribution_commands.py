@@ -3,13 +3,17 @@
 Thin: reads arguments, calls the library, prints and writes figures.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from silo.evaluation.commands import Device, Out
+from silo.evaluation.commands import Cache, Device, Out
 from silo.evaluation.mixture_options import (
     Gate,
     K,
@@ -29,6 +33,7 @@ from silo.evaluation.mixture_options import (
 if TYPE_CHECKING:
     from datastore.store import Datastore
     from silo.evaluation.counterfactual import Fall, Position
+    from silo.evaluation.resuming import Done
     from silo.evaluation.served import Reading, Served
 
 
@@ -48,6 +53,7 @@ def attribution(
     ngram_weight: NgramWeight = None,
     seed: Seed = 0,
     work: Work = None,
+    cache: Cache = None,
     out: Out = None,
     device: Device = "cpu",
 ) -> None:
@@ -58,10 +64,9 @@ def attribution(
 
     from silo.corpora import read_documents
     from silo.errors import BadRequest
-    from silo.evaluation.counterfactual import falls, most_cited
     from silo.evaluation.counterfactual import positions as traced
     from silo.evaluation.recording import digest_of
-    from silo.evaluation.working_copies import working_copy
+    from silo.evaluation.resuming import Done
 
     store, served = opened(model, datastore, gate, k, knn_weight, ngram_weight, device)
     found = chain.from_iterable(read_documents(place) for place in text)
@@ -71,27 +76,29 @@ def attribution(
     readings = [served.read(document, max_tokens) for document in documents]
     random = np.random.default_rng(seed)
     rows = [tuple(sorted(random.permutation(len(reading.tokens))[:positions].tolist())) for reading in readings]
+    digests = [document.digest for document in documents]
+    done = Done.of(cache, served, store, digests, max_tokens, rows)
     with noting("attribution") as note:
         note("masses")
-        looked = traced(served, store, readings, rows)
-        gone = most_cited(looked, removed)
+        masses = done.part("masses", lambda: _masses(traced(served, store, readings, rows), removed), removed)
+        gone = masses.pop("most_cited")
         note(f"{len(gone)} sources taken out")
-        with working_copy(store, work) as copy:
-            fallen = list(falls(served, copy, readings, rows, gone, now=datetime.now(UTC)))
-        results = [_masses(looked), _falls(fallen, gone)]
+        fallen = list(_fallen(done, served, store, readings, rows, gone, work))
+        results = [masses, _falls(fallen, gone)]
         note(f"{facts} facts planted")
-        with working_copy(store, work) as copy:
-            results += _generated(served, copy, readings, facts, generated, seed)
+        results += _generated(done, served, store, readings, facts, generated, seed, work)
     _print(results)
     config: dict[str, Any] = {"command": "eval attribution", "texts": text, "positions": positions, "removed": gone}
     config |= {"facts": facts, "generated": generated, "max_tokens": max_tokens}
-    config |= {"documents": digest_of(document.digest for document in documents)}
+    config |= {"documents": digest_of(digests)}
     write(out, config | setup(store, served), results, seed)
 
 
-def _masses(found: "Sequence[Position]") -> dict[str, Any]:
+def _masses(found: "Sequence[Position]", removed: int) -> dict[str, Any]:
     """Whether the masses of each token sum to one, and whose they are."""
     import numpy as np
+
+    from silo.evaluation.counterfactual import most_cited
 
     parametric, unnamed = (
         float(np.mean([getattr(one.trace, name) for one in found])) for name in ("parametric_mass", "unnamed_mass")
@@ -103,7 +110,34 @@ def _masses(found: "Sequence[Position]") -> dict[str, Any]:
         "mean_parametric": parametric,
         "mean_unnamed": unnamed,
         "mean_named": float(np.mean([sum(s.mass for s in one.trace.sources) for one in found])),
+        "most_cited": most_cited(found, removed),
     }
+
+
+def _fallen(
+    done: "Done",
+    served: "Served",
+    store: "Datastore",
+    readings: "Sequence[Reading]",
+    rows: Sequence[tuple[int, ...]],
+    gone: list[str],
+    work: Path | None,
+) -> "Iterator[Fall]":
+    """What became of each token as ``gone`` left a copy, one after the other; those that are done are not taken out
+    again, but where one is not."""
+    from silo.evaluation.counterfactual import Fall, falls
+    from silo.evaluation.working_copies import working_copy
+
+    n_known = next((i for i in range(len(gone)) if not done.has("fall", gone[: i + 1])), len(gone))
+    with nullcontext() if n_known == len(gone) else working_copy(store, work) as copy:
+        found = (
+            iter(())
+            if copy is None
+            else falls(served, copy, readings, rows, gone, now=datetime.now(UTC), n_known=n_known)
+        )
+        for i in range(len(gone)):
+            part = done.part("fall", lambda: [asdict(one) for one in islice(found, sum(map(len, rows)))], gone[: i + 1])
+            yield from (Fall(**one) for one in part)
 
 
 def _falls(found: "Sequence[Fall]", gone: list[str]) -> dict[str, Any]:
@@ -131,17 +165,50 @@ def _falls(found: "Sequence[Fall]", gone: list[str]) -> dict[str, Any]:
 
 
 def _generated(
-    served: "Served", copy: "Datastore", readings: "Sequence[Reading]", n_facts: int, n_generated: int, seed: int
+    done: "Done",
+    served: "Served",
+    store: "Datastore",
+    readings: "Sequence[Reading]",
+    n_facts: int,
+    n_generated: int,
+    seed: int,
+    work: Path | None,
 ) -> list[dict[str, Any]]:
-    """Figures of planted facts and of free generation. ``copy`` is changed: it gets the facts and loses them."""
+    """Figures of planted facts and of free generation; a copy gets the facts and loses them."""
+    from silo.evaluation.working_copies import working_copy
+
+    free = done.part("free", lambda: _free(served, store, readings, n_generated), n_generated)
+
+    def planted() -> dict[str, Any]:
+        with working_copy(store, work) as copy:
+            return _planted(served, copy, n_facts, seed)
+
+    asked = done.part("planted", planted, n_facts, seed)
+    largest = max(one.pop("largest_deviation") for one in (asked, free))
+    n_tokens = sum(one.pop("n_tokens") for one in (asked, free))
+    of_all = {"generated_largest_deviation": largest, "n_generated": n_tokens}
+    return [{"check": "planted facts"} | asked | of_all, {"check": "agreement with BM25"} | free]
+
+
+def _free(served: "Served", store: "Datastore", readings: "Sequence[Reading]", n_generated: int) -> dict[str, Any]:
+    """Figures of free generation."""
+    from silo.evaluation.sentence_search import SentenceSearch
+    from silo.evaluation.source_precision import agreement, compared, deviation
+
+    with SentenceSearch(store) as search:
+        found = list(compared(served, store, readings, search, n_generated=n_generated))
+    tokens = [token for one in found for token in one.tokens]
+    return agreement(found) | {"largest_deviation": deviation(tokens), "n_tokens": len(tokens)}
+
+
+def _planted(served: "Served", copy: "Datastore", n_facts: int, seed: int) -> dict[str, Any]:
+    """Figures of facts that ``copy`` gets, is asked for, and loses."""
     from datastore.optout import opt_out
     from silo.evaluation.planted_facts import plant
     from silo.evaluation.sentence_search import SentenceSearch
-    from silo.evaluation.source_precision import agreement, answers, compared, deviation, precision
+    from silo.evaluation.source_precision import answers, deviation, precision
     from silo.ingestion import Ingester
 
-    with SentenceSearch(copy) as search:
-        free = list(compared(served, copy, readings, search, n_generated=n_generated))
     planted, facts = plant(n_facts, seed)
     Ingester(served.lm, copy, str(served.lm.device)).ingest(planted)
     with SentenceSearch(copy) as search:
@@ -150,13 +217,8 @@ def _generated(
         opt_out(copy, document.id, now=datetime.now(UTC))
     without = precision(list(answers(served, copy, facts)))
     tokens = [token for one in asked for token in (*one.tokens, *one.others)]
-    tokens += [token for one in free for token in one.tokens]
-    largest = {"generated_largest_deviation": deviation(tokens), "n_generated": len(tokens)}
     after = {"n_whole_after_removal": without["n_whole"], "n_fact_tokens_after_removal": without["n_fact_tokens"]}
-    return [
-        {"check": "planted facts"} | precision(asked) | after | largest,
-        {"check": "agreement with BM25"} | agreement(free),
-    ]
+    return precision(asked) | after | {"largest_deviation": deviation(tokens), "n_tokens": len(tokens)}
 
 
 def _print(results: list[dict[str, Any]]) -> None:

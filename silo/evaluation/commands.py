@@ -4,6 +4,7 @@ Thin: reads arguments, calls the library, prints and writes figures.
 """
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,6 +34,9 @@ def ppl(
     n_probe: Annotated[int, typer.Option(min=1, help="Inverted lists scanned per token.")] = 16,
     merge: Annotated[bool, typer.Option(help="Join a domain's documents to one text, as the paper does.")] = False,
     max_bytes: Annotated[int | None, typer.Option(min=1, help="Stop a domain after so many bytes of text.")] = None,
+    passages: Annotated[
+        int, typer.Option(min=0, max=3, help="Passages that the LM reads first, as predictor ric; costs a window each.")
+    ] = 0,
     cache: Cache = None,
     out: Out = None,
     device: Device = "cpu",
@@ -42,11 +46,14 @@ def ppl(
     With a datastore, first --tune FILE on validation text, then --frozen FILE on the tests.
     """
     from silo.errors import BadRequest
+    from silo.evaluation.in_context import RIC
     from silo.evaluation.perplexity import merged
     from silo.evaluation.protocol import check_may_tune, freeze
 
     if (tune is not None or frozen is not None) and (datastore is None or (tune is not None and frozen is not None)):
         raise BadRequest("--tune and --frozen, one of them, go with --datastore")
+    if passages and datastore is None:
+        raise BadRequest("--passages come from a datastore; give one with --datastore")
     if datastore is not None and len(model) != 1:
         raise BadRequest("a datastore is measured with the one model that wrote it; give one --model")
     if tune is not None:
@@ -55,6 +62,8 @@ def ppl(
     config: dict[str, Any] = {"command": "eval ppl", "locations": locations, "max_bytes": max_bytes, "merge": merge}
     for name in model:
         measured = _measured(name, datastore, gate, k, n_probe, cache, device)
+        if passages:
+            measured = replace(measured, retrieval=replace(RIC, n_passages=passages))
         wanted = predictor or list(measured.predictors)
         domains: dict[str, Tuned] = {}
         if frozen is not None:
@@ -137,7 +146,7 @@ def _rows(
 ) -> list[dict[str, Any]]:
     """Figures of one domain; ``domains`` is added to where it is tuned."""
     from silo.errors import BadRequest
-    from silo.evaluation.perplexity import figures, look, tuned
+    from silo.evaluation.perplexity import figures, look, look_in_context, tuned
     from silo.evaluation.protocol import check_apart
     from silo.evaluation.recording import digest_of
 
@@ -147,13 +156,14 @@ def _rows(
     if is_frozen:
         check_apart(domains, domain, (document.digest for document in documents))
     seen, digests = look(measured, documents, domain)
+    after = look_in_context(measured, documents, domain) if {"ric", "ric+lm"} & {*wanted} else None
     if is_tuning:
-        domains[domain] = tuned(measured, seen, digests, wanted)
+        domains[domain] = tuned(measured, seen, digests, wanted, after)
     choices = domains[domain].choices if domain in domains else {}
     lm = {"model": measured.lm.name, "fingerprint": measured.lm.fingerprint, "domain": domain}
     store = {} if measured.store is None else {"datastore": measured.store.id, "epoch": measured.store.epoch}
     named = lm | store | {"documents": digest_of(digests), "gate": measured.setup.gate}
-    return [named | row for row in figures(measured, seen, wanted, choices)]
+    return [named | row for row in figures(measured, seen, wanted, choices, after_passages=after)]
 
 
 def _thawed(measured: "Measured", frozen: Path) -> "dict[str, Tuned]":

@@ -69,6 +69,7 @@ def scaling(
     from silo.evaluation.commands import documents_at
     from silo.evaluation.likelihood import likelihood
     from silo.evaluation.protocol import check_may_tune
+    from silo.evaluation.recording import digest_of
     from silo.evaluation.scaling import Scaling, parts, slope
     from silo.evaluation.traces import TraceSettings, joined
     from silo.evaluation.tuning import logprobs, tune
@@ -80,10 +81,12 @@ def scaling(
     chosen = parts(store, sizes or sorted({max(1, round(store.n_entries / 10 ** (i / 3))) for i in range(7)}))
     settings = TraceSettings(ks=(4, 8, 16, 32), n_probe=n_probe, is_knn_only=True)
     bytes_per_entry = sum(p.stat().st_size for p in (store.path / SEGMENTS).glob("*/*")) / store.n_entries
-    seen = []
+    seen, digests = [], []
     for location in (validation, test):
         looked = Scaling(lm, store, chosen, settings, searched)
-        by_document = list(looked.look(documents_at(location, max_bytes)))
+        documents = list(documents_at(location, max_bytes))
+        digests.append(digest_of(document.digest for document in documents))
+        by_document = list(looked.look(documents))
         seen.append([joined(list(of_size)) for of_size in zip(*by_document, strict=True)])
     rows: list[dict[str, Any]] = []
     scores = []
@@ -109,6 +112,7 @@ def scaling(
         rows.append({"slope": asdict(line), "extrapolated": {"n_entries": further, "nats_per_token": line.at(further)}})
     config = {"command": "eval scaling", "validation": validation, "test": test, "searched": searched}
     config |= {"model": lm.fingerprint, "datastore": store.id, "epoch": store.epoch, "n_probe": n_probe}
+    config |= {"max_bytes": max_bytes, "validation_documents": digests[0], "test_documents": digests[1]}
     _record(out, config, rows)
 
 

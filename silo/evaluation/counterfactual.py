@@ -117,13 +117,16 @@ def falls(
     documents: Sequence[str],
     *,
     now: datetime,
+    n_known: int = 0,
 ) -> Iterator[Fall]:
     """Take ``documents`` out of ``copy``, one after the other, and look at each token before and after.
 
-    ``copy`` is changed: give a working copy.
+    The first ``n_known`` of them are taken out without a look. ``copy`` is changed: give a working copy.
     """
+    for document in documents[:n_known]:
+        opt_out(copy, document, now=now)
     before = positions(served, copy, readings, rows)
-    for document in documents:
+    for document in documents[n_known:]:
         opt_out(copy, document, now=now)
         after = positions(served, copy, readings, rows)
         for old, new in zip(before, after, strict=True):

@@ -7,8 +7,11 @@ in tokens, which the guard counts, and in letters, which it does not. Where the 
 - ``middle``: as many from its middle.
 - ``repeat``: a sentence that asks for the text by its title.
 - ``capitals``, ``spacing``: the first tokens in upper case, or with three spaces for each.
-- ``chained``: the first tokens, and then request after request, each begun with the end of what came. The guard counts
-  within one completion; here the completions are joined and count as one text.
+- ``chained``: the first tokens, and then request after request, each begun with all that came, or as much of it as the
+  LM reads. The completions are joined and count as one text.
+- ``window``: as ``chained``, but each request begins with the last few tokens of what came, and asks for as many as the
+  limit leaves: enough to find the place again, and too few for a guard of single requests to see what went before.
+  Budgets of keys are what is left then.
 
 A text may also be copied in pieces with another token between them: no run is long then, but the share is high.
 """
@@ -68,7 +71,11 @@ class Attempt:
 
 
 Prompt = Callable[[LanguageModel, Target, int], Sequence[int]]
-CHAINED = "chained"
+CHAINED, WINDOW = "chained", "window"
+JOINED = CHAINED, WINDOW
+"""Attacks of several requests."""
+_MAX_WINDOW = 8
+"""Tokens: the fewer, the more the guard lets through of each request, as long as they are enough to find the place."""
 
 
 def _prefix(lm: LanguageModel, target: Target, n: int) -> Sequence[int]:  # noqa: ARG001
@@ -100,6 +107,7 @@ ATTACKS: Mapping[str, Prompt] = {
     "capitals": _capitals,
     "spacing": _spacing,
     CHAINED: _prefix,
+    WINDOW: _prefix,
 }
 
 
@@ -137,7 +145,8 @@ def attempts(
     if attack not in ATTACKS:
         raise BadRequest(f"an attack is one of {', '.join(ATTACKS)}; got {attack!r}")
     assert silo.datastore is not None
-    at_once = limit if attack == CHAINED else settings.max_tokens
+    window = min(_MAX_WINDOW, (limit + 1) // 2)
+    at_once = {CHAINED: limit, WINDOW: max(1, limit - window)}.get(attack, settings.max_tokens)
     room = silo.lm.context_length - 1 - min(at_once, settings.max_tokens)
     if room < n_prefix:
         raise BadRequest(
@@ -151,11 +160,12 @@ def attempts(
         while len(made) < settings.max_tokens:
             n = min(at_once, settings.max_tokens - len(made))
             request = replace(settings, max_tokens=n, seed=settings.seed + i)
-            generation = silo.generate([*prompt, *made][-n_prefix:] if made else prompt, request)
+            n_read = window if attack == WINDOW and made else room
+            generation = silo.generate([*prompt, *made][-n_read:], request)
             came = [token.id for token in generation if token.id != silo.lm.boundary]
             made += came
             text += generation.text
-            if len(came) < n:
+            if len(came) < n and not (came and attack in JOINED):  # a text that ended can be asked to go on
                 break
         found = repeated(made, text, target.tokens, target.letters)
         yield Attempt(target.id, len(made), found, is_copied(silo.datastore, made, limit + 1))

@@ -3,14 +3,18 @@
 Thin: reads arguments, calls the library, prints and writes figures.
 """
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from silo.evaluation.commands import Device, Out
+from silo.evaluation.commands import Cache, Device, Out
 from silo.evaluation.mixture_options import Gate, K, Model, Seed, noting, opened, setup, write
 from silo.settings import DEFAULT_MAX_VERBATIM
+
+if TYPE_CHECKING:
+    from silo.settings import GenerationSettings
 
 _HUMAN = "human, later"
 
@@ -34,17 +38,19 @@ def generation(
     gate: Gate = None,
     k: K = 32,
     seed: Seed = 0,
+    cache: Cache = None,
     out: Out = None,
     device: Device = "cpu",
 ) -> None:
     """Repetition, distinct n-grams and likeness to people's text of what the mixtures and the LM alone make freely."""
-    from dataclasses import replace
+    from dataclasses import asdict, replace
     from itertools import chain
 
     from silo.corpora import read_documents
     from silo.evaluation.free_generation import comparing, continued, figures, prompts
     from silo.evaluation.mixtures import FIXED, GATE, LM, mixtures
     from silo.evaluation.recording import digest_of
+    from silo.evaluation.resuming import Done
     from silo.generation import Silo
     from silo.passages import PassageEncoder
 
@@ -65,10 +71,15 @@ def generation(
     compare = None if encoder is None else comparing(encoder.encode, asked, seed)
     silo = Silo(served.lm, store, served.gate)
     rows: list[dict[str, Any]] = []
+    done = Done.of(cache, served, store, digests, prompt_tokens, encoder.fingerprint if encoder else "")
+
+    def made(mixed: "GenerationSettings") -> dict[str, Any]:
+        return figures(continued(silo, asked, mixed), asked, compare, seed)
+
     with noting("generation") as note:
         for name, mixed in compared.items():
             note(name)
-            rows.append({"mixture": name} | figures(continued(silo, asked, mixed), asked, compare, seed))
+            rows.append({"mixture": name} | done.part("made", partial(made, mixed), asdict(mixed)))
     rows.append({"mixture": _HUMAN} | figures([prompt.later for prompt in asked], asked, compare, seed))
     _print(rows)
     config: dict[str, Any] = {"command": "eval generation", "texts": text, "documents": digest_of(digests)}

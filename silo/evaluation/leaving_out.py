@@ -6,11 +6,10 @@ from a seed. The document itself is never in the store while it is measured, so 
 series is worth, and that it goes. What happens to a text that *was* stored is asked in ``removal``.
 """
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,9 @@ from datastore.store import Datastore
 from silo.documents import Document
 from silo.errors import BadRequest
 from silo.evaluation.likelihood import DocumentScore, difference, likelihood
+from silo.evaluation.resuming import Done
 from silo.evaluation.served import Served
-from silo.evaluation.traces import folder_of
 from silo.evaluation.working_copies import live_document, working_copy
-from silo.files import new_file
 
 
 @dataclass(frozen=True)
@@ -72,17 +70,12 @@ def leave_out(
     """
     random = np.random.default_rng(seed)
     left = steps(len(series) - 1, n_steps)
+    done = Done.of(cache, served, store, left, max_tokens)
     for held_out in random.permutation(list(series))[:n_held_out].tolist():
         others = random.permutation([name for name in series if name != held_out]).tolist()
         document = live_document(store, held_out)
-        path = None if cache is None else _cached(cache, served, store, [document.digest, others, left, max_tokens])
-        found = None if path is None else _load(path)
-        if found is None:
-            found = _held_out(served, store, document, others, left, max_tokens, now, folder)
-            if path is not None:
-                with new_file(path) as stream:
-                    stream.write(json.dumps(asdict(found)).encode("utf-8"))
-        yield found
+        measure = partial(_held_out, served, store, document, others, left, max_tokens, now, folder)
+        yield _read(done.part("held-out", measure, document.digest, others))
 
 
 def summary(found: Sequence[HeldOut], seed: int = 0) -> dict[str, Any]:
@@ -117,7 +110,8 @@ def _held_out(
     max_tokens: int | None,
     now: datetime,
     folder: Path | None,
-) -> HeldOut:
+) -> dict[str, Any]:
+    """A ``HeldOut`` as plain facts."""
     reading = served.read(document, max_tokens)
     scores: list[DocumentScore] = []
     with working_copy(store, folder) as copy:
@@ -126,22 +120,11 @@ def _held_out(
             for name in others[len(others) - n_before : len(others) - n_left]:
                 opt_out(copy, name, now=now)
             scores.append(reading.score(served.logprobs(copy, reading)))
-    return HeldOut(document.id, document.digest, left, tuple(scores), reading.lm_score, tuple(others))
+    return asdict(HeldOut(document.id, document.digest, left, tuple(scores), reading.lm_score, tuple(others)))
 
 
-def _cached(cache: Path, served: Served, store: Datastore, measured: Sequence[object]) -> Path:
-    """Where a result lies, by all that it was made of."""
-    gate = "" if served.gate is None else served.gate.digest
-    made_of = json.dumps([served.lm.fingerprint, asdict(served.settings), gate, *measured], sort_keys=True)
-    return folder_of(cache, store) / f"held-out-{hashlib.sha256(made_of.encode()).hexdigest()[:32]}.json"
-
-
-def _load(path: Path) -> HeldOut | None:
-    """None where there is none, or it is torn."""
-    try:
-        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        facts |= {name: tuple(facts[name]) for name in ("n_left", "removed")}
-        facts["scores"] = tuple(DocumentScore(**score) for score in facts["scores"])
-        return HeldOut(**facts | {"alone": DocumentScore(**facts["alone"])})
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+def _read(facts: dict[str, Any]) -> HeldOut:
+    """As ``asdict`` wrote it."""
+    facts |= {name: tuple(facts[name]) for name in ("n_left", "removed")}
+    facts["scores"] = tuple(DocumentScore(**score) for score in facts["scores"])
+    return HeldOut(**facts | {"alone": DocumentScore(**facts["alone"])})

@@ -89,7 +89,8 @@ def optout(
     texts = _kept(store, kept or [], gone, n_kept, seed)
     probing = ProbeSettings(max_tokens, n_generated=generated)
     with noting(f"removing {len(gone)} documents") as note:
-        removal = remove(served, store, gone, texts, now=now, probing=probing, seed=seed, folder=work, note=note)
+        options = {"now": now, "probing": probing, "seed": seed, "folder": work, "cache": cache, "note": note}
+        removal = remove(served, store, gone, texts, **options)
     rows += _removal_rows(removal, seed)
     _print_removal(rows[len(chosen) :])
     used = [store.document(name).facts.digest for documents in chosen.values() for name in documents]

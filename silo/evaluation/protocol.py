@@ -16,6 +16,7 @@ from silo.evaluation.traces import TraceSettings
 from silo.evaluation.tuning import Choice
 from silo.evidence import Components
 from silo.files import new_file
+from silo.settings import RetrievalSettings
 
 FORMAT = 1
 
@@ -32,6 +33,8 @@ class Setup:
     gate: str
     """SHA-256 of its file; empty without one."""
     settings: TraceSettings
+    retrieval: RetrievalSettings | None = None
+    """How the LM reads passages first, where that is measured."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,9 @@ def read_frozen(path: Path) -> tuple[Setup, dict[str, Tuned]]:
         named = facts["setup"]["settings"]
         parts = Components(**{key: _plain(value) for key, value in named.pop("components").items()})
         settings = TraceSettings(parts, **{key: _plain(value) for key, value in named.items()})
-        setup = Setup(**facts["setup"] | {"settings": settings})
+        read = facts["setup"].get("retrieval")
+        retrieval = None if read is None else RetrievalSettings(**read)
+        setup = Setup(**facts["setup"] | {"settings": settings, "retrieval": retrieval})
         return setup, {name: _tuned(value) for name, value in facts["domains"].items()}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadRequest(f"{path} is no frozen run: {error}. Make one on validation text with --tune.") from error

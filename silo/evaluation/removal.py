@@ -11,9 +11,11 @@ be what the LM says alone: the documents that stay still speak.
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -23,6 +25,7 @@ from datastore.optout import opt_out
 from datastore.store import SEGMENTS, Datastore
 from silo.documents import Document
 from silo.evaluation.likelihood import DocumentScore
+from silo.evaluation.resuming import Done
 from silo.evaluation.rewordings import REWORDINGS
 from silo.evaluation.served import Reading, Served
 from silo.evaluation.working_copies import live_document, never_had, working_copy
@@ -124,11 +127,13 @@ def remove(
     probing: ProbeSettings = ProbeSettings(),
     seed: int = 0,
     folder: Path | None = None,
+    cache: Path | None = None,
     note: Callable[[str], None] = lambda _: None,
 ) -> Removal:
     """Take ``documents`` out of copies of ``store``, which is left as it is, and look what becomes of them.
 
-    ``kept`` are texts whose likelihood is measured before and after. ``note`` is told how far it has come.
+    ``kept`` are texts whose likelihood is measured before and after. ``note`` is told how far it has come. What
+    ``cache`` has of it is not measured again.
     """
     texts = [live_document(store, name) for name in documents]
     readings = {
@@ -138,36 +143,37 @@ def remove(
     }
     others = [served.read(document, probing.max_tokens) for document in kept]
     look = _Probe(served, probing)
+    done = Done.of(
+        cache, served, store, asdict(probing), seed, [text.digest for text in texts], [text.digest for text in kept]
+    )
     note("what the LM makes of them")
-    alone = look.all(None, readings)
-    at_once: dict[tuple[str, str], Probed] = {}
-    sequential: list[float] = []
-    n_live = 0
+    alone = done.part("alone", lambda: _facts(look.all(None, readings)))
     with working_copy(store, folder) as copy:
         note("what the store makes of them")
-        before, kept_before = look.all(copy, readings), look.scores(copy, others)
-        for name in documents:
-            note(f"{len(sequential) + 1} removed")
-            sequential.append(_timed(copy, name, now))
-            n_live += copy.live_entries(name)
-            at_once |= look.all(copy, {key: reading for key, reading in readings.items() if key[0] == name})
-        after, kept_after = look.all(copy, readings), look.scores(copy, others)
-    with working_copy(store, folder) as copy:
-        note("removed in bulk, and erased")
-        bulk = [_timed(copy, name, now) for name in reversed(documents)]
-        begun = time.perf_counter_ns()
-        compact(copy)
-        compaction = (time.perf_counter_ns() - begun) / 1e6
-        n_live += sum(copy.live_entries(name) for name in documents)
-        in_bulk = look.all(copy, readings)
-        note("a store that never had them")
-        with never_had(store, served.lm, set(documents), folder) as never:
-            of_never = look.all(never, readings)
-            are_equal = segment_digests(copy) == segment_digests(never)
-    stages = (alone, before, at_once, after, in_bulk, of_never)
-    probes = tuple(Probes(*key, *(stage[key] for stage in stages)) for key in readings)
+        before = done.part("before", lambda: look.with_kept(copy, readings, others))
+        at_once: list[dict[str, Any]] = []
+        for i, name in enumerate(documents):
+            note(f"{i + 1} removed")
+            of_one = {key: reading for key, reading in readings.items() if key[0] == name}
+            at_once.append(done.part(f"at-once-{i}", partial(_taken_out, copy, look, documents[: i + 1], of_one, now)))
+        _take_out(copy, documents, now)
+        after = done.part("after", lambda: look.with_kept(copy, readings, others))
+    note("removed in bulk, and erased")
+    bulk = done.part("in-bulk", lambda: _in_bulk(store, look, documents, readings, now, folder))
+    note("a store that never had them")
+    never = done.part("never", lambda: _never(served, store, look, documents, readings, folder))
+    stages = (alone, before["probed"], [one for part in at_once for one in part["probed"]], after["probed"])
+    columns = [_read(stage) for stage in (*stages, bulk["probed"], never["probed"])]
+    probes = tuple(Probes(*key, *(column[i] for column in columns)) for i, key in enumerate(readings))
+    kept_scores = (tuple(DocumentScore(**one) for one in stage["kept"]) for stage in (before, after))
     return Removal(
-        probes, tuple(sequential), tuple(bulk), compaction, n_live, are_equal, tuple(kept_before), tuple(kept_after)
+        probes,
+        tuple(part["ms"] for part in at_once),
+        tuple(bulk["ms"]),
+        bulk["compaction_ms"],
+        sum(part["n_live"] for part in at_once) + bulk["n_live"],
+        bulk["files"] == never["files"],
+        *kept_scores,
     )
 
 
@@ -203,9 +209,12 @@ class _Probe:
         """What ``store`` does for each text; without a store, what the LM does."""
         return {key: self._one(store, reading, readings[key[0], VERBATIM]) for key, reading in readings.items()}
 
-    def scores(self, store: Datastore, readings: Sequence[Reading]) -> list[DocumentScore]:
-        """The likelihood of each text."""
-        return [reading.score(self._served.logprobs(store, reading)) for reading in readings]
+    def with_kept(
+        self, store: Datastore, readings: dict[tuple[str, str], Reading], kept: Sequence[Reading]
+    ) -> dict[str, Any]:
+        """The same, and the likelihood of each text that is kept, as plain facts."""
+        scores = [asdict(reading.score(self._served.logprobs(store, reading))) for reading in kept]
+        return {"probed": _facts(self.all(store, readings)), "kept": scores}
 
     def _one(self, store: Datastore | None, reading: Reading, original: Reading) -> Probed:
         lm = self._served.lm
@@ -220,6 +229,68 @@ class _Probe:
         generation = Silo(lm, store, self._served.gate).generate(tokens[:n_prompt], self._generating)
         said = [token.id for token in generation if token.id != lm.boundary]
         return Probed(logprobs, n_live, longest_shared(said, stored))
+
+
+def _taken_out(
+    copy: Datastore, look: _Probe, documents: Sequence[str], readings: dict[tuple[str, str], Reading], now: datetime
+) -> dict[str, Any]:
+    """What is left of the last of ``documents`` the moment it is gone, all before it being gone already."""
+    _take_out(copy, documents[:-1], now)
+    ms = _timed(copy, documents[-1], now)
+    return {"ms": ms, "n_live": copy.live_entries(documents[-1]), "probed": _facts(look.all(copy, readings))}
+
+
+def _in_bulk(
+    store: Datastore,
+    look: _Probe,
+    documents: Sequence[str],
+    readings: dict[tuple[str, str], Reading],
+    now: datetime,
+    folder: Path | None,
+) -> dict[str, Any]:
+    """All of them gone from another copy, the last one first, and erased there."""
+    with working_copy(store, folder) as copy:
+        ms = [_timed(copy, name, now) for name in reversed(documents)]
+        begun = time.perf_counter_ns()
+        compact(copy)
+        compaction_ms = (time.perf_counter_ns() - begun) / 1e6
+        n_live = sum(copy.live_entries(name) for name in documents)
+        probed = _facts(look.all(copy, readings))
+        return {
+            "ms": ms,
+            "compaction_ms": compaction_ms,
+            "n_live": n_live,
+            "probed": probed,
+            "files": segment_digests(copy),
+        }
+
+
+def _never(
+    served: Served,
+    store: Datastore,
+    look: _Probe,
+    documents: Sequence[str],
+    readings: dict[tuple[str, str], Reading],
+    folder: Path | None,
+) -> dict[str, Any]:
+    with never_had(store, served.lm, set(documents), folder) as never:
+        return {"probed": _facts(look.all(never, readings)), "files": segment_digests(never)}
+
+
+def _take_out(store: Datastore, documents: Sequence[str], now: datetime) -> None:
+    """Opt out those that are live yet."""
+    for name in documents:
+        if store.document(name).state == "live":
+            opt_out(store, name, now=now)
+
+
+def _facts(probed: dict[tuple[str, str], Probed]) -> list[dict[str, Any]]:
+    """As JSON has it, in its order."""
+    return [asdict(one) | {"logprobs": one.logprobs.tolist()} for one in probed.values()]
+
+
+def _read(facts: Sequence[dict[str, Any]]) -> list[Probed]:
+    return [Probed(**one | {"logprobs": np.array(one["logprobs"], dtype=np.float64)}) for one in facts]
 
 
 def _forms(document: Document, seed: int) -> dict[str, Document]:

@@ -24,9 +24,10 @@ from datastore.store import Datastore
 from silo.documents import Document
 from silo.errors import BadRequest
 from silo.evaluation.likelihood import DocumentScore, fresh_contexts
-from silo.evidence import Components, evidence, gold_probabilities
+from silo.evidence import Components, evidence, feature_names, gold_probabilities
 from silo.files import new_file
 from silo.lm import LanguageModel
+from silo.recent import features_after, no_outcomes, outcomes
 from silo.tokenizer import tokenize
 
 _AT_ONCE = 512
@@ -100,12 +101,14 @@ def trace(lm: LanguageModel, store: Datastore | None, document: Document, settin
     """
     tokens = np.append(tokenize(lm.tokenizer, document.text).ids, lm.boundary)
     parts: list[dict[str, np.ndarray]] = []
+    before = no_outcomes(len(settings.components.limits))
     for start, states in fresh_contexts(lm, tokens):
         for first in range(0, len(states), _AT_ONCE):
             some = states[first : first + _AT_ONCE]
             at = start + first
             logprobs = lm.logprobs(some).cpu().numpy()
-            parts.append(_seen(store, settings, tokens, at, some.float().cpu().numpy(), logprobs))
+            seen, before = _seen(store, settings, tokens, at, some.float().cpu().numpy(), logprobs, before)
+            parts.append(seen)
     found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     sizes = (len(tokens), len(document.text.encode("utf-8")), len(document.text.split()))
     lengths, n_bytes, n_words = (np.array([size]) for size in sizes)
@@ -164,13 +167,17 @@ def _seen(
     start: int,
     contexts: np.ndarray,
     logprobs: np.ndarray,
-) -> dict[str, np.ndarray]:
-    """The arrays of the tokens from ``start`` on, one for each of ``contexts``."""
+    before: np.ndarray,
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The arrays of the tokens from ``start`` on, one for each of ``contexts``.
+
+    ``before`` are the outcomes of the suffixes before ``start``; those before the token after come with the arrays.
+    """
     components = settings.components
     n = len(contexts)
     gold = tokens[start : start + n].astype(np.int64)
     lm_gold = logprobs[np.arange(n), gold]
-    neighbors = following = None
+    neighbors = following = recent = None
     temperature = 1.0
     knn_gold = np.zeros((n, len(settings.ks), len(settings.factors)), dtype=np.float32)
     if store is not None:
@@ -181,17 +188,15 @@ def _seen(
             longest = max(components.limits)
             contexts_before = [tokens[max(0, i - longest) : i] for i in range(start, start + n)]
             following = store.continuations(contexts_before, components.limits)
+            recent, before = features_after(before, outcomes(following, gold))
     has_knn = np.zeros(n, bool) if neighbors is None else np.isfinite(neighbors.squared_distances[:, 0])
     seen = {"lm_gold": lm_gold, "knn_gold": knn_gold, "has_knn": has_knn}
     if settings.is_knn_only:
-        return seen | nothing_else(lm_gold)
-    known = evidence(components, logprobs, neighbors, following, temperature)
+        return seen | nothing_else(lm_gold), before
+    known = evidence(components, logprobs, neighbors, following, temperature, recent)
     given = gold_probabilities(components, gold, lm_gold, neighbors, following, temperature)
-    return seen | {
-        "gold": given.astype(np.float32),
-        "features": known.features,
-        "is_present": known.is_present,
-    }
+    found = {"gold": given.astype(np.float32), "features": known.features, "is_present": known.is_present}
+    return seen | found, before
 
 
 def nothing_else(lm_gold: Float[np.ndarray, " n"]) -> dict[str, np.ndarray]:
@@ -214,7 +219,7 @@ def folder_of(cache: Path, store: Datastore | None) -> Path:
 
 
 def _folder(cache: Path, lm: LanguageModel, store: Datastore | None, settings: TraceSettings) -> Path:
-    made_of = json.dumps([lm.fingerprint, asdict(settings)], sort_keys=True)
+    made_of = json.dumps([lm.fingerprint, asdict(settings), feature_names(settings.components)], sort_keys=True)
     return folder_of(cache, store) / hashlib.sha256(made_of.encode()).hexdigest()[:16]
 
 

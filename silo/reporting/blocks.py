@@ -99,6 +99,11 @@ def fixed(value: float, decimals: int = 3) -> str:
     return f"{value:.{decimals}f}".replace("-", "−")
 
 
+def power(value: float) -> str:
+    """Two figures and a power of ten, with the same minus signs, at which no line breaks."""
+    return f"{value:.1e}".replace("-", "−")
+
+
 def signed(value: float, decimals: int = 3) -> str:
     """The same with its sign."""
     return "–" if value != value else f"{value:+.{decimals}f}".replace("-", "−")

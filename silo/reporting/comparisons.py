@@ -4,7 +4,8 @@ Works on rows of figures; knows no file and draws nothing.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from silo.reporting.blocks import Cell, Plot, Series, Table, between, fixed, signed, words
@@ -109,6 +110,29 @@ def scaling_blocks(run: Run) -> tuple[Table | Plot, ...]:
     return (tables, _scaling_plot(rows, line)) if rows else ()
 
 
+def scaling_together(runs: Sequence[Run]) -> tuple[Table | Plot, ...]:
+    """Several runs of `silo eval scaling`: what each doubling gives, and their curves on one pair of axes."""
+    lines, series = [], []
+    for run in runs:
+        name = PurePosixPath(run.name).stem.removeprefix("scaling-")
+        rows = [row for row in run.rows if "n_entries" in row]
+        if not rows:
+            continue
+        series.append(_measured(name, rows))
+        for slope in (row["slope"] for row in run.rows if "slope" in row):
+            low, high = (signed(end, 4) for end in slope["interval"])
+            smallest, largest = rows[0], rows[-1]
+            sizes = (f"{one['n_entries']:,}" for one in (smallest, largest))
+            nats = (fixed(one["nats_per_token"]) for one in (smallest, largest))
+            doubling = Cell(signed(slope["nats_per_doubling"], 4), f"{low} to {high}")
+            lines.append((*words((name, *sizes, *nats)), doubling))
+    columns = ("run", "smallest", "largest", "nats, smallest", "nats, largest", "each doubling")
+    note = "Entries, nats per token, and the change of nats per token with each doubling of the store."
+    table = Table("Slopes side by side", columns, tuple(lines), note)
+    axes = ("entries", "nats per token")
+    return (table, Plot("Nats per token against entries, all runs", "lines", tuple(series), *axes, is_log_x=True))
+
+
 def ablation_blocks(run: Run) -> tuple[Table | Plot, ...]:
     """Variants of a recipe at equal compute, the best first."""
     rows = sorted(run.rows, key=lambda row: row["validation_bits_per_byte"])
@@ -151,12 +175,15 @@ def _last_two(key: str, value: float) -> tuple[str, str]:
     return ("", shown) if key == "mean_capped" else (shown, "")
 
 
+def _measured(name: str, rows: Sequence[Row]) -> Series:
+    sizes, nats = (tuple(float(row[key]) for row in rows) for key in ("n_entries", "nats_per_token"))
+    low, high = (tuple(float(row["nats_per_token_interval"][end]) for row in rows) for end in (0, 1))
+    return Series(name, sizes, nats, low, high)
+
+
 def _scaling_plot(rows: list[Row], line: Row | None) -> Plot:
     sizes = tuple(float(row["n_entries"]) for row in rows)
-    ends = [row["nats_per_token_interval"] for row in rows]
-    nats = tuple(float(row["nats_per_token"]) for row in rows)
-    low, high = tuple(float(end[0]) for end in ends), tuple(float(end[1]) for end in ends)
-    series = [Series("measured", sizes, nats, low, high)]
+    series = [_measured("measured", rows)]
     if line is not None:
         slope, further = line["slope"], line["extrapolated"]
         at = [slope["intercept"] + slope["nats_per_doubling"] * math.log2(size) for size in (sizes[0], sizes[-1])]

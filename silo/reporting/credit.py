@@ -4,7 +4,7 @@ is named.
 Works on rows of figures; knows no file and draws nothing.
 """
 
-from silo.reporting.blocks import QUANTILES, Plot, Table, fixed, words
+from silo.reporting.blocks import QUANTILES, Plot, Table, fixed, power, words
 from silo.reporting.runs import Row, Run
 
 _FALLS = {
@@ -25,7 +25,7 @@ def credit_blocks(run: Run) -> tuple[Table | Plot, ...]:
 
 def _masses(row: Row) -> Table:
     shares = (row[f"mean_{name}"] for name in ("parametric", "named", "unnamed"))
-    line = (f"{row['n_tokens']:,}", *(_percent(share) for share in shares), f"{row['largest_deviation']:.1e}")
+    line = (f"{row['n_tokens']:,}", *(_percent(share) for share in shares), power(row["largest_deviation"]))
     columns = ("tokens", "the LM's own, mean", "named sources, mean", "unnamed, mean", "largest deviation from one")
     return Table("Masses of a token", columns, (words(line),))
 
@@ -37,9 +37,9 @@ def _counterfactual(row: Row) -> Table:
         lines.append(words((said, *(f"{found[q]:.2e}".replace("-", "−") if q in found else "–" for q in QUANTILES))))
     note = (
         f"{row['n_removed']:,} sources were taken out; of {row['n_tokens']:,} tokens they were credited in "
-        f"{row['n_cited']:,}. Largest deviation with all else held: {row['held_largest_deviation']:.1e}. Of "
+        f"{row['n_cited']:,}. Largest deviation with all else held: {power(row['held_largest_deviation'])}. Of "
         f"{row['n_not_heard']:,} tokens in which they had no part, {row['not_heard_n_changed']:,} changed, by "
-        f"{row['not_heard_largest_change']:.1e} at most."
+        f"{power(row['not_heard_largest_change'])} at most."
     )
     return Table("Probability that goes with a source", ("of the token that came", *QUANTILES), tuple(lines), note)
 

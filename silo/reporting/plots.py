@@ -61,12 +61,17 @@ def svg(plot: Plot, prefix: str) -> str:
         (_dots if plot.kind == "dots" else _lines)(plot, axes)
         axes.set_xlabel(plot.x_label)
         if len(plot.series) > 1:
-            figure.legend(loc="outside upper left", ncols=min(len(plot.series), 4), handletextpad=0.4)
+            figure.legend(loc="outside upper left", ncols=_n_columns(len(plot.series)), handletextpad=0.4)
         stream = io.StringIO()
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     drawn = stream.getvalue()
     drawn = drawn[drawn.index("<svg") :].rstrip()
     return _NAMES.sub(lambda found: f"{found[1]}{prefix}-", drawn)
+
+
+def _n_columns(n: int) -> int:
+    """Of a legend: all on a line, or lines of about one length."""
+    return n if n <= 5 else min(4, -(-n // 2))
 
 
 def _spread(plot: Plot) -> float:
@@ -91,9 +96,12 @@ def _dots(plot: Plot, axes: Any) -> None:
 
 
 def _lines(plot: Plot, axes: Any) -> None:
+    is_joined = sum(one.style == "points" for one in plot.series) > 1  # whose points are whose
     for one, color, marker in zip(plot.series, itertools.cycle(COLORS), itertools.cycle(MARKERS)):
         if one.style == "points":
-            axes.errorbar(one.x, one.y, yerr=_ends(one, one.y), fmt=marker, color=color, label=one.name, **_THIN)
+            form = f"{marker}-" if is_joined else marker
+            ends = _ends(one, one.y)
+            axes.errorbar(one.x, one.y, yerr=ends, fmt=form, linewidth=0.8, color=color, label=one.name, **_THIN)
         else:
             style = "-" if one.style == "line" else ":"
             axes.plot(one.x, one.y, style, color=color, linewidth=1.2, label=one.name)

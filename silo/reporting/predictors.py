@@ -24,6 +24,8 @@ def column(row: Row, rows: Sequence[Row]) -> str:
     """How a row is told apart from those of the same domain: by its model, its predictor, or both."""
     model, predictor = short(row.get("model", "")), row.get("predictor", "")
     several = len({one.get("model", "") for one in rows}) > 1
+    if {one.get("predictor", "") for one in rows} == {"lm"} and model:
+        return model
     if several and predictor and len({one.get("predictor") for one in rows}) > 1:
         return f"{model}, {predictor}"
     return model if several or not predictor else predictor
@@ -55,9 +57,8 @@ def _bits(rows: Sequence[Row]) -> Table:
         means = {name: sum(found[d, name]["bits_per_byte"] for d in domains) / len(domains) for name in whole}
         mean = [Cell(fixed(means[name]) if name in means else "–") for name in columns]
         lines.append((Cell(f"mean over {len(domains)} domains"), *mean))
-    note = (
-        "Lower is better; bold: best of the row. 95 % intervals by drawing the documents anew; none for one document."
-    )
+    bold = "; bold: best of the row" if len(columns) > 1 else ""
+    note = f"Lower is better{bold}. 95 % intervals by drawing the documents anew; none for one document."
     return Table("Bits per byte by domain", ("domain", *columns), tuple(lines), note)
 
 

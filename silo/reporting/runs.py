@@ -19,7 +19,7 @@ from silo.errors import BadRequest
 Row = Mapping[str, Any]
 PERPLEXITY, GAP, SCALING = "eval ppl", "eval gap", "eval scaling"
 OPTOUT, ATTRIBUTION = "eval optout", "eval attribution"
-EXTRACTION, GENERATION = "eval extraction", "eval generation"
+TASKS, EXTRACTION, GENERATION = "eval tasks", "eval extraction", "eval generation"
 ABLATION, TRAINING = "ablation", "train"
 FACTS = ("argv", "date", "commit", "seed", "machine", "versions")
 """What a run says of how it was made; runs of older forms lack some or all of it."""

@@ -14,6 +14,7 @@ from silo.reporting.comparisons import (
     gap_blocks,
     quality_gap_blocks,
     scaling_blocks,
+    scaling_together,
     training_blocks,
 )
 from silo.reporting.credit import credit_blocks
@@ -31,12 +32,14 @@ from silo.reporting.runs import (
     OPTOUT,
     PERPLEXITY,
     SCALING,
+    TASKS,
     TRAINING,
     Row,
     Run,
     Unrecognized,
     leaves,
 )
+from silo.reporting.tasks import task_blocks
 
 Blocks = tuple[Table | Plot, ...]
 BLOCKS: dict[str, Callable[[Run], Blocks]] = {
@@ -45,6 +48,7 @@ BLOCKS: dict[str, Callable[[Run], Blocks]] = {
     SCALING: scaling_blocks,
     OPTOUT: removal_blocks,
     ATTRIBUTION: credit_blocks,
+    TASKS: task_blocks,
     EXTRACTION: extraction_blocks,
     GENERATION: generation_blocks,
     ABLATION: ablation_blocks,
@@ -65,6 +69,7 @@ _DESCRIBED: dict[str, tuple[frozenset[str], ...]] = {
     ATTRIBUTION: tuple(
         frozenset({name}) for name in ("mean_parametric", "held_fall", "mean_mass_of_planted", "among_ranked")
     ),
+    TASKS: (frozenset({"task", "accuracy"}),),
 }
 """Names of which a row has all of one set, where its kind describes it; without an entry, every row."""
 TITLES = {
@@ -73,6 +78,7 @@ TITLES = {
     SCALING: "How the datastore's size matters",
     OPTOUT: "What an opt-out takes away",
     ATTRIBUTION: "Whether credit is due",
+    TASKS: "Whether it helps to answer",
     EXTRACTION: "What can be extracted",
     GENERATION: "What free generation is like",
     ABLATION: "Ablation",
@@ -98,6 +104,10 @@ _PROTOCOL = {
     ATTRIBUTION: (
         "A token's masses are the terms of the mixture that predicted it. Sources that are credited are taken out of a "
         "copy of the store, with all else held and as it is served; facts are planted in a copy, asked for and removed."
+    ),
+    TASKS: (
+        "Each item has one right answer among several: exercises whose wrong answers are near misses, last words of "
+        "sentences of held-out text, and which domain a passage is from. Nothing is tuned; shares are as served."
     ),
     EXTRACTION: (
         "Each attack asks for stored high-risk documents, which the seed draws, with the copy guard and without; what "
@@ -130,8 +140,13 @@ def report(runs: Sequence[Run], unrecognized: Sequence[Unrecognized] = ()) -> Re
     order = [*BLOCKS, *sorted({run.kind for run in runs} - set(BLOCKS))]
     ordered = [run for kind in order for run in runs if run.kind == kind]
     others = [words((one.name, one.reason)) for one in unrecognized]
+    sections = list(map(section, ordered))
+    curves = [run for run in ordered if run.kind == SCALING]
+    if len(curves) > 1 and (blocks := _side_by_side(curves)):
+        at = ordered.index(curves[0])
+        sections.insert(at, Section(f"{TITLES[SCALING]}: all runs", ", ".join(run.name for run in curves), blocks))
     return Report(
-        tuple(map(section, ordered)),
+        tuple(sections),
         tuple(_PROTOCOL[kind] for kind in order if kind in _PROTOCOL and any(run.kind == kind for run in runs)),
         _runs_table(ordered),
         tuple((run.name, _configuration(run)) for run in ordered),
@@ -150,6 +165,14 @@ def section(run: Run) -> Section:
         blocks, note = (), f"{note} Its rows are not as `silo {run.kind}` writes them ({error!r}).".strip()
     rest = [row for row in run.rows if not blocks or not _is_described(run.kind, row)]
     return Section(f"{title}: {_named(name)}", run.name, (*blocks, *generic_tables(rest)), note)
+
+
+def _side_by_side(curves: Sequence[Run]) -> Blocks:
+    """Nothing where a run is not as `silo eval scaling` writes it: its own section says so."""
+    try:
+        return scaling_together(curves)
+    except (KeyError, TypeError, ValueError, IndexError):
+        return ()
 
 
 def command(run: Run) -> str:

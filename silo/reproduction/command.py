@@ -14,11 +14,11 @@ import typer
 
 
 def reproduce(
-    scale: Annotated[str, typer.Option(help="smoke: seconds, on stand-in text. laptop: 3 hours, with --corpora.")],
+    scale: Annotated[str, typer.Option(help="smoke: seconds, on stand-in text. laptop: 1.5 hours, with --corpora.")],
     out: Annotated[Path | None, typer.Option(help="Where everything goes; else reproduction/SCALE.")] = None,
     corpora: Annotated[Path | None, typer.Option(help="A folder of corpora, with low/ and high/.")] = None,
 ) -> None:
-    """Corpora, LM, datastore, tuning, tests, gaps, scaling and the report. Asked again, it does only what has changed.
+    """Corpora, LM, datastore, tuning, tests, experiments and the report. Asked again, it does only what has changed.
 
     Every step is a command that is printed before it runs, and that one can run alone.
     """

@@ -30,6 +30,9 @@ class Scale:
     """Options of `silo eval optout`."""
     attribution: tuple[str, ...]
     """Options of `silo eval attribution`."""
+    tasks: tuple[str, ...]
+    extraction: tuple[str, ...]
+    generation: tuple[str, ...]
     sample: tuple[str, ...] = ()
     """What is taken of a folder of corpora; without it, the stand-in is made."""
     calls: bool = False
@@ -48,6 +51,10 @@ SCALES = {
                 "--max-tokens", "64", "--generated", "4"),
         attribution=("--n-texts", "2", "--max-tokens", "64", "--positions", "4", "--removed", "1", "--facts", "2",
                      "--generated", "4"),
+        tasks=("--task", "exercises", "--n", "2", "--shots", "1"),
+        extraction=("--documents", "1", "--max-tokens", "8", "--prefix", "8", "--max-verbatim", "8",
+                    "--attack", "prefix"),
+        generation=("--prompts", "2", "--max-tokens", "8", "--prompt-tokens", "8", "--passages", "none"),
         calls=True,
     ),
     "laptop": Scale(
@@ -57,10 +64,15 @@ SCALES = {
         k=64,
         n_probe=16,
         searched=1024,
-        optout=("--max-tokens", "512"),
-        attribution=("--max-tokens", "256"),
-        sample=("--train-bytes", "4000000", "--store-bytes", "1000000", "--gate-bytes", "150000",
-                "--eval-bytes", "30000"),
+        optout=("--n-series", "2", "--held-out", "3", "--steps", "3", "--removed", "2", "--n-kept", "4",
+                "--max-tokens", "256"),
+        attribution=("--max-tokens", "256", "--positions", "24", "--removed", "3", "--facts", "16"),
+        tasks=("--n", "24"),
+        extraction=("--documents", "6", "--max-tokens", "96", "--mixture", "lm", "--mixture", "fixed",
+                    "--mixture", "gate"),
+        generation=("--prompts", "100", "--max-tokens", "48", "--passages", "none"),
+        sample=("--train-bytes", "1500000", "--store-bytes", "300000", "--gate-bytes", "100000",
+                "--eval-bytes", "20000"),
     ),
 }  # fmt: skip
 
@@ -194,13 +206,23 @@ class Plan:
         scaling += ("--searched", str(scale.searched), "--n-probe", str(scale.n_probe))
         title = "Perplexity against the size of the datastore"
         found.append(("eval.scaling", self._recorded(title, "scaling", scaling, at.lm, at.store, at.corpora)))
-        optout = ("eval", "optout", *self._mixture, *scale.optout)
+        optout = ("eval", "optout", *self._mixture, *self._cache, *scale.optout)
         title = "Leave series out, and look for what was removed"
         found.append(("eval.optout", self._recorded(title, "optout", optout, *self._read)))
-        tests = map(str, at.texts("high", "test", self.high))
-        attribution = ("eval", "attribution", *tests, *self._mixture, *scale.attribution)
+        tests = tuple(map(str, at.texts("high", "test", self.high)))
+        attribution = ("eval", "attribution", *tests, *self._mixture, *self._cache, *scale.attribution)
         title = "Check whom answers are credited to"
         found.append(("eval.attribution", self._recorded(title, "attribution", attribution, *self._read)))
+        reference = _options("--model", [at.specialist])
+        tasks = ("eval", "tasks", *tests, *self._mixture, *reference, *scale.tasks)
+        title = "Ask for right answers"
+        found.append(("eval.tasks", self._recorded(title, "tasks", tasks, *self._read, at.specialist)))
+        extraction = ("eval", "extraction", *self._mixture, *self._cache, *scale.extraction)
+        title = "Try to extract stored text"
+        found.append(("eval.extraction", self._recorded(title, "extraction", extraction, *self._read)))
+        generation = ("eval", "generation", *tests, *self._mixture, *self._cache, *scale.generation)
+        title = "Generate freely"
+        found.append(("eval.generation", self._recorded(title, "generation", generation, *self._read)))
         return found
 
     def report(self) -> Step:

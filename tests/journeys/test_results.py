@@ -1,12 +1,13 @@
 """The README claims what was recorded, and nothing else."""
 
+import re
 import shlex
 from pathlib import Path
 
 import pytest
 
 from silo.reporting.readme import BEGIN, END, section, unbacked, with_section
-from silo.reporting.runs import Run, read_runs
+from silo.reporting.runs import Run, leaves, read_runs
 
 ROOT = Path(__file__).parents[2]
 RECORDED = ["research/results", "silo/models/silo-6m/metrics.jsonl"]
@@ -42,3 +43,21 @@ def test_a_figure_that_was_changed_or_made_up_would_be_found(readme: str, runs: 
     assert changed != with_section(changed, section(runs, "c"))
     assert unbacked(f"{readme}\nIt reaches 0.123 bits per byte.", runs) == ("0.123 bits per byte",)
     assert unbacked(f"{readme}\nIt reaches {figure:.3f} bits per byte.", runs) == ()
+
+
+def test_a_recorded_run_says_how_it_was_made_and_names_no_place_of_the_machine(runs: tuple[Run, ...]) -> None:
+    recorded = [run for run in runs if run.kind.startswith("eval ")]
+    wanted = ("ppl", "scaling", "optout", "attribution", "tasks", "extraction", "generation")
+    assert {f"eval {name}" for name in wanted} <= {run.kind for run in recorded}
+    for run in recorded:
+        assert run.missing == () and "argv" in run.facts, run.name
+        assert not run.facts["commit"].endswith("+"), run.name
+        said = [str(value) for part in (run.config, run.facts, *run.rows) for _, value in leaves(part)]
+        assert [text for text in said if text.startswith("/") or "=/" in text] == [], run.name
+        assert any(re.fullmatch("[0-9a-f]{64}", text) for text in said), f"{run.name} has no hash of what it read"
+
+
+def test_each_recorded_run_can_be_made_again_by_a_line_of_the_recipe(runs: tuple[Run, ...]) -> None:
+    lines = (ROOT / "research" / "bench.sh").read_text(encoding="utf-8").splitlines()
+    typed = [shlex.join(run.facts["argv"]) for run in runs if run.config.get("command", "").startswith("eval ")]
+    assert typed and set(typed) <= set(lines)

@@ -11,12 +11,17 @@ from typer.testing import CliRunner
 from serving import create_app
 from serving.access import Access
 from serving.drafts import Draft
+from serving.engine import Engine
 from serving.errors import OverLimit, UnknownKey
+from serving.guard import MIN_WORDS
 from serving.jobs import Ended, Made
 from serving.keys import KeyBook, Limits, Scope
 from serving.limits import Budget, Meter
+from serving.runners import Runners
 from silo.attribution import ContextSource, GeneratedToken, TokenSource
 from silo.cli import build_app
+from silo.documents import Document
+from silo.generation import Silo
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 ASKED = {"prompt": "a", "max_tokens": 11}
@@ -234,9 +239,42 @@ def test_a_completion_that_reads_a_document_out_ends_where_the_share_is_used_up(
     response = web.post("/v1/completions", json=ASKED | {"stream": stream}, headers=key)
     text = response.text
     assert "content_filter" in text
-    assert "Sentence 3" in text
-    assert "Sentence 6" not in text
+    assert "Sentence 2" in text
+    assert "Sentence 3" not in text
     assert "content_filter" not in web.post("/v1/completions", json=ASKED, headers=headers("admin")).text
+
+
+NAMES = ("the miller", "a widow", "her brother", "the judge", "one soldier", "every priest", "his daughter", "no king")
+TOLD = [f"In its chapter on {name} the book tells what {name} did, why, and who came to harm by it." for name in NAMES]
+
+
+def _chained(app: Flask, prompt: str, headers: dict[str, str], n_tokens: int) -> str:
+    """What comes of requests for a few tokens each, begun with the end of all that came before."""
+    web, text = app.test_client(), prompt
+    body = {"max_tokens": n_tokens, "temperature": 0, "knn": {"weight": 0}, "ngram": {"weight": 1}}
+    for _ in range(240 // n_tokens):
+        answer = web.post("/v1/completions", json=body | {"prompt": text[-80:]}, headers=headers)
+        assert answer.status_code == 200, answer.text
+        text += answer.json["choices"][0]["text"]
+    return text
+
+
+@pytest.mark.parametrize("n_tokens", [3, 12])
+def test_a_text_that_is_asked_for_in_small_parts_counts_as_read(llama, build, book, headers, n_tokens):
+    """No part has a run of words that would count by itself, nor ends a sentence that it began."""
+    document = Document("book", " ".join(TOLD), "LicenseRef-Proprietary")
+    silo = Silo(llama, build(llama, [document]))
+    access = Access(book, Meter(book.engine), Budget(book.engine, share=0.0, least=2))
+    app = create_app(Engine(silo, makers=Runners(silo, slots=1)), access=access)
+    free, kept = (
+        _chained(app, document.text[:40], headers(scope, requests_per_minute=1000), n_tokens)
+        for scope in ("admin", "generate")
+    )
+    assert sum(sentence in free for sentence in TOLD) >= 4, "the control: without a budget the document is read out"
+    assert all(sentence in kept for sentence in TOLD[:2])
+    for sentence in TOLD[2:]:
+        words = sentence.split()
+        assert " ".join(words[:MIN_WORDS]) not in kept
 
 
 def test_of_who_has_a_budget_every_source_of_every_token_is_worked_out(web, headers, silo):

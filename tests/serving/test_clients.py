@@ -20,6 +20,7 @@ from serving.runners import Runners
 from silo.evaluation.choices import accuracy, judge
 from silo.evaluation.items import exercise_items
 from silo.generation import Silo
+from silo.scoring import score
 from silo.settings import GenerationSettings
 from tests.serving.conftest import serving
 
@@ -159,3 +160,19 @@ def test_lm_eval_tells_greedy_text_from_other_and_continues_prompts(harness, joi
     assert is_greedy and not is_other
     options = {"until": ["\n\n\n"], "max_gen_toks": 5}
     assert harness.generate_until([Instance("generate_until", {}, (prompt, options), 0)]) == [said]
+
+
+def test_lm_eval_scores_a_text_without_a_context_as_the_beginning_of_a_document(harness, joined, manual):
+    """Clients have nothing to condition on but the token that ends a text, which is where every text begins with us."""
+    from lm_eval.api.instance import Instance
+
+    settings = GenerationSettings(max_tokens=0)
+    texts = [page.text[:n] for page, n in zip(manual(50, 53, ""), (40, 90, 15), strict=True)]
+    ours = [score(joined.lm, joined.datastore, text, settings, joined.gate, 0).tokens for text in texts]
+    expected = [sum(token.logprob for token in tokens) for tokens in ours]
+    asked = [Instance("loglikelihood", {}, ("", text), i) for i, text in enumerate(texts)]
+    assert [logprob for logprob, _ in harness.loglikelihood(asked)] == pytest.approx(expected, abs=1e-3)
+    given = harness.loglikelihood([Instance("loglikelihood", {}, (texts[0][:20], texts[0][20:]), 0)])
+    assert given[0][0] > expected[0] + 1, "the control: with a context, less is left to say"
+    rolling = [Instance("loglikelihood_rolling", {}, (text,), i) for i, text in enumerate(texts)]
+    assert harness.loglikelihood_rolling(rolling) == pytest.approx(expected, abs=1e-3)

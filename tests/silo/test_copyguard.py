@@ -35,7 +35,8 @@ def test_no_run_is_longer_than_the_limit_and_without_it_there_are_longer_ones(ll
     pages = manual(50, 54, "LicenseRef-all-rights-reserved")
     silo = Silo(llama, build(llama, pages))
     free = completions(silo, pages, temperature=temperature, max_verbatim=None)
-    guarded = completions(silo, pages, temperature=temperature, max_verbatim=LIMIT)
+    alone = {"max_verbatim": LIMIT, "verbatim_allowance": LIMIT}
+    guarded = completions(silo, pages, temperature=temperature, **alone)
     assert max(longest_run(llama, made, pages) for made in free) > 2 * LIMIT, "the control"
     assert max(longest_run(llama, made, pages) for made in guarded) == LIMIT
     assert all(len(made) > LIMIT for made in guarded)
@@ -84,6 +85,66 @@ def test_a_run_that_grows_token_by_token_is_stopped_at_the_limit_wherever_it_beg
                 break
             made.append(token)
         assert len(made) - start == 3
+
+
+@pytest.mark.parametrize(
+    ("n_quoted", "allowance", "n_more"),
+    [
+        (0, 0, 4),
+        (1, 0, 3),
+        (3, 0, 1),
+        (4, 0, 0),
+        (7, 0, 0),
+        (7, 2, 2),
+        (3, 2, 2),
+        (1, 2, 3),
+        (7, 3, 3),
+        (7, 4, 4),
+        (7, 9, 4),
+    ],
+)
+def test_a_run_of_the_prompt_counts_but_for_the_allowance(make_store, documents, n_quoted, allowance, n_more):
+    """The last two leave prompts out of account: the control."""
+    store = make_store(documents)
+    tokens = documents[5].tokens.tolist()[:-1]
+    quoted, rest = tokens[:n_quoted], tokens[n_quoted:]
+    for before in ([], [49, 49, 49], documents[3].tokens.tolist()[:3]):
+        guard, made = CopyGuard(store, 4, [*before, *quoted], allowance), []
+        while len(made) < len(rest) and not guard.forbids([*made, rest[len(made)]]):
+            made.append(rest[len(made)])
+        assert len(made) == n_more
+        assert not guard.forbids([*made, 49]), "another token is free"
+
+
+def test_the_sender_of_a_long_quote_may_get_something_else(make_store, documents):
+    """What follows is no run of the quote's, so it begins at nothing."""
+    store = make_store(documents)
+    guard = CopyGuard(store, 4, documents[5].tokens.tolist()[:9])
+    made = [49, *documents[3].tokens.tolist()[:5]]
+    assert [guard.forbids(made[: n + 1]) for n in range(6)] == [False] * 5 + [True]
+
+
+def chained(silo, page, **settings) -> list[int]:
+    """What request after request gives out, each of them begun with all that came before."""
+    prompt = tokenize(silo.lm.tokenizer, page.text[:60]).ids.tolist()
+    made: list[int] = []
+    for _ in range(6):
+        asked = GenerationSettings(max_tokens=LIMIT, knn=COPYING, max_verbatim=LIMIT, **settings)
+        made += [token.id for token in silo.generate([*prompt, *made], asked)]
+    return made
+
+
+def test_chained_requests_get_no_longer_run_than_one(llama, build, manual):
+    pages = manual(50, 54, "LicenseRef-all-rights-reserved")
+    silo = Silo(llama, build(llama, pages))
+    counted, uncounted = ([chained(silo, page, verbatim_allowance=n) for page in pages] for n in (None, LIMIT))
+    assert max(longest_run(llama, made, pages) for made in uncounted) > 4 * LIMIT, "the control"
+    assert max(longest_run(llama, made, pages) for made in counted) <= LIMIT
+    strict = Silo(llama, silo.datastore, verbatim_allowance=0)
+    assert [chained(strict, page, verbatim_allowance=LIMIT) for page in pages] == counted, "the policy holds"
+    lenient = Silo(llama, silo.datastore, verbatim_allowance=LIMIT)
+    assert [chained(lenient, page) for page in pages] == uncounted
+    assert [chained(lenient, page, verbatim_allowance=0) for page in pages] == counted
 
 
 def test_an_excerpt_has_no_more_tokens_than_the_limit(llama):

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datastore.records import Continuations, Neighbors
-from silo.evidence import Components, evidence, feature_names, gold_counts, gold_probabilities, neighbor_shares, without
+from silo.evidence import Components, evidence, feature_names, gold_probabilities, neighbor_shares, without
+from silo.recent import gold_counts, recent_names
 
 VOCABULARY = 9
 COMPONENTS = Components(k=4, temperatures=(1.0, 3.0), limits=(8, 2))
@@ -40,6 +41,11 @@ def situations(draw):
     return lm, neighbors, following
 
 
+def recent(n):
+    """Features of the tokens before, of any values."""
+    return np.random.default_rng(n).random((n, len(recent_names(COMPONENTS.limits)))).astype(np.float32)
+
+
 def by_hand(lm, neighbors, following, row):
     """The features of one position, by their names."""
     probabilities = np.exp(lm[row].astype(float))
@@ -71,13 +77,13 @@ def by_hand(lm, neighbors, following, row):
         facts[f"ngram@{limit} top knn"] = near.get(top, 0) if len(tokens) else 0
         facts[f"ngram@{limit} top is lm top"] = len(tokens) > 0 and top == lm_top
         facts[f"ngram@{limit} top is knn top"] = len(tokens) > 0 and top == knn_top
-    return facts
+    return facts | dict(zip(recent_names(COMPONENTS.limits), recent(len(lm))[row].tolist(), strict=True))
 
 
 @given(situations())
 def test_features_are_those_of_each_position_alone(situation):
     lm, neighbors, following = situation
-    found = evidence(COMPONENTS, lm, neighbors, following, TAU)
+    found = evidence(COMPONENTS, lm, neighbors, following, TAU, recent(len(lm)))
     for row in range(len(lm)):
         facts = by_hand(lm, neighbors, following, row)
         assert tuple(facts) == feature_names(COMPONENTS)
@@ -117,12 +123,12 @@ def test_the_probability_of_the_token_that_came_is_a_sum_over_neighbors_and_occu
 @given(situations())
 def test_what_is_left_out_is_absent_and_the_rest_unchanged(situation):
     lm, neighbors, following = situation
-    whole = evidence(COMPONENTS, lm, neighbors, following, TAU)
+    whole = evidence(COMPONENTS, lm, neighbors, following, TAU, recent(len(lm)))
     no_knn = evidence(COMPONENTS, lm, None, following, TAU)
     assert not no_knn.is_present[:, COMPONENTS.knn].any()
     assert (no_knn.is_present[:, COMPONENTS.ngram] == whole.is_present[:, COMPONENTS.ngram]).all()
     for kind, left_out in (("knn", (None, following)), ("ngram", (neighbors, None))):
-        never_asked = evidence(COMPONENTS, lm, *left_out, TAU)
+        never_asked = evidence(COMPONENTS, lm, *left_out, TAU, recent(len(lm)) if left_out[1] else None)
         taken_away = without(whole, COMPONENTS, kind)
         assert (taken_away.features == never_asked.features).all()
         assert (taken_away.is_present == never_asked.is_present).all()

@@ -231,7 +231,7 @@ def test_a_gate_weighs_each_temperature_and_each_limit(make_store, documents, hi
 
 
 def test_shares_that_are_named_overrule_the_gate(make_store, documents, histories, queries):
-    gate = gate_of(Components(), [0.0] * 5)
+    gate = gate_of(Components(), [0.0] * len(Components()))
     store = make_store(documents)
     _, gated = predictions(store, histories, queries, SETTINGS, gate)
     _, fixed = predictions(store, histories, queries, SETTINGS)

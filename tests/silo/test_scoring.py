@@ -38,6 +38,15 @@ def test_tokens_of_a_text_add_up_to_it(joined, text):
     assert joined.score(text, GenerationSettings(), None).tokens == ()
 
 
+def test_ids_that_say_the_token_that_opens_a_text_are_scored_as_that_text(joined):
+    settings = GenerationSettings(max_tokens=0, knn=KNN)
+    ids = [int(token) for token in tokenize(joined.lm.tokenizer, PROMPT).ids]
+    plain, opened = joined.score(ids, settings, 2), joined.score([joined.lm.opening, *ids], settings, 2)
+    facts = [[(token.id, token.logprob, token.top_logprobs) for token in one.tokens] for one in (plain, opened)]
+    assert facts[1][1:] == facts[0] and opened.tokens[0].id == joined.lm.opening
+    assert len(joined.score([joined.lm.opening], settings, 0).tokens) == 1
+
+
 def test_distributions_sum_to_one(joined):
     scored = joined.score(PROMPT, GenerationSettings(max_tokens=0, knn=KNN), joined.lm.vocab_size)
     for token in scored.tokens:

@@ -79,14 +79,15 @@ def test_a_gate_is_fitted_and_validation_tunes_before_test_is_read(llama, build,
 
     store = build(llama, manual(40, 50, "GPL-3.0-only"))
     frozen, out, cache = tmp_path / "frozen.json", tmp_path / "out.json", tmp_path / "cache"
-    common = (*common, "--datastore", store.path, "--gate", gate, "--k", 16, "--cache", cache)
+    common = (*common, "--datastore", store.path, "--gate", gate, "--k", 16, "--cache", cache, "--passages", 1)
     tests = [texts / domain / "test.jsonl" for domain in ("mail", "news")]
     with pytest.raises(BadRequest, match="is a test"):
         run(ppl, *tests, *common, "--tune", frozen)
     run(ppl, *(path.with_name("validation.jsonl") for path in tests), *common, "--tune", frozen)
     run(ppl, *tests, *common, "--frozen", frozen, "--out", out)
     rows = {(row["domain"], row["predictor"]): row for row in json.loads(out.read_text())["rows"]}
-    assert {predictor for _, predictor in rows} >= {"lm", "knn", "infini", "ngram", "pair", "gate", "gate-knn"}
+    measured = {"lm", "knn", "infini", "ngram", "pair", "gate", "gate-knn", "ric", "ric+lm"}
+    assert {predictor for _, predictor in rows} >= measured
     choices = json.loads(frozen.read_text())["domains"]
     for (domain, predictor), row in rows.items():
         low, high = row["nats_per_token_interval"]
@@ -100,6 +101,7 @@ def test_a_gate_is_fitted_and_validation_tunes_before_test_is_read(llama, build,
     for attempt, message in (
         (("--frozen", tmp_path / "none.json"), "no frozen run"),
         (("--frozen", frozen, "--n-probe", 3), "another settings"),
+        (("--frozen", frozen, "--passages", 2), "another retrieval"),
         (("--frozen", frozen, "--tune", frozen), "one of them"),
     ):
         with pytest.raises(BadRequest, match=message):

@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 from silo.corpora import write_documents
 from silo.errors import BadRequest
 from silo.evaluation.comparison_commands import gap, scaling
+from silo.evaluation.recording import digest_of
 
 
 def run(command, *arguments):
@@ -59,7 +60,11 @@ def test_sizes_are_compared_from_the_command_line(llama, build, manual, tmp_path
     common = ("--model", tmp_path / "model", "--datastore", store.path, "--searched", 64)
     validation, test = tmp_path / "validation.jsonl", tmp_path / "test.jsonl"
     output = run(scaling, validation, test, *common, "--size", 50, "--size", store.n_entries, "--out", out)
-    rows = json.loads(out.read_text())["rows"]
+    recorded = json.loads(out.read_text())
+    asked = {name: recorded["config"][f"{name}_documents"] for name in ("validation", "test")}
+    assert asked["test"] == digest_of(document.digest for document in manual(73, 75, "GPL-3.0-only", 200))
+    assert asked["validation"] != asked["test"]
+    rows = recorded["rows"]
     assert [row.get("n_entries", 0) for row in rows][1] == store.n_entries
     assert rows[0]["n_entries"] >= 50
     assert rows[0]["n_store_bytes"] < rows[1]["n_store_bytes"] and rows[0]["n_bytes"] == rows[1]["n_bytes"]

@@ -51,10 +51,24 @@ def test_runs_are_longer_than_the_limit_without_the_guard_and_never_with_it(silo
     assert figures(kept, LIMIT)["share_over"] == 0
 
 
-def test_parts_that_the_guard_lets_through_one_by_one_are_a_copy_when_they_are_joined(silo):
-    assert not any(one.is_copied for one in attacked(silo, "prefix", GUARDED))
-    chained = attacked(silo, "chained", GUARDED)
-    assert any(one.is_copied for one in chained) and max(one.found.n_tokens for one in chained) > 3 * LIMIT
+def test_requests_that_each_begin_with_what_came_get_a_copy_out_of_a_guard_that_counts_completions_alone(silo):
+    """And of none; a guard that counts the prompt's end with the completion stops them."""
+    alone, free, kept = (
+        attacked(silo, "chained", settings)
+        for settings in (replace(GUARDED, verbatim_allowance=LIMIT), COPYING, GUARDED)
+    )
+    for found in (alone, free):
+        assert any(one.is_copied for one in found) and max(one.found.n_tokens for one in found) > 3 * LIMIT
+    assert not any(one.is_copied for one in kept) and max(one.found.n_tokens for one in kept) <= LIMIT
+    assert all(one.n_tokens == COPYING.max_tokens for one in [*alone, *kept])
+
+
+def test_requests_that_begin_with_the_last_tokens_alone_are_beyond_a_guard_of_requests(silo):
+    limit, settings = 16, replace(GUARDED, max_verbatim=16, max_tokens=48)
+    found = list(attempts(silo, asked_for(silo), "window", settings, limit, PREFIX))
+    assert any(one.is_copied for one in found) and max(one.found.n_tokens for one in found) > 1.5 * limit
+    kept = list(attempts(silo, asked_for(silo), "chained", settings, limit, PREFIX))
+    assert not any(one.is_copied for one in kept), "the control"
 
 
 @pytest.mark.parametrize("spelled", [str.upper, str], ids=["capitals", "control: the same spelling"])
@@ -80,7 +94,7 @@ def test_prompts_are_what_they_are_called(silo):
         return lm.tokenizer.decode(ATTACKS[attack](lm, target, PREFIX))
 
     beginning = target.beginning(PREFIX)
-    assert said("prefix") == said("chained") == beginning == target.text[: len(beginning)]
+    assert said("prefix") == said("chained") == said("window") == beginning == target.text[: len(beginning)]
     assert said("middle") in target.text and said("middle") != beginning
     assert said("capitals") == beginning.upper() != beginning
     assert said("spacing").split() == beginning.split() and "   " in said("spacing")
@@ -149,14 +163,26 @@ def test_extraction_is_tried_from_the_command_line(llama, build, pages, tmp_path
         options = {"--model": tmp_path / "model", "--datastore": store.path, "--documents": 1, "--prefix": PREFIX}
         options |= {"--max-tokens": 16, "--max-verbatim": LIMIT, "--out": out, "--attack": "prefix"}
         arguments = [str(one) for pair in options.items() for one in pair]
-        arguments += ["--attack", "capitals", "--mixture", "lm", "--mixture", "ngram"]
+        arguments += ["--attack", "capitals", "--attack", "chained", "--mixture", "lm", "--mixture", "ngram"]
         result = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
         assert result.exit_code == 0, result.output
         return result.output, json.loads(out.read_text())
 
     output, recorded = run(tmp_path / "one.json")
-    rows = {(row["mixture"], row["max_verbatim"], row["attack"]): row for row in recorded["rows"]}
+    rows = {
+        (row["mixture"], row["max_verbatim"], row["attack"]): row
+        for row in recorded["rows"]
+        if row["attack"] != "chained"
+    }
     assert len(rows) == 8 and {row["n_attempts"] for row in rows.values()} == {1}
+    parts = [row for row in recorded["rows"] if row["attack"] == "chained" and row["mixture"] == "ngram"]
+    assert [(row["max_verbatim"], row["verbatim_allowance"]) for row in parts] == [
+        (None, None),
+        (LIMIT, LIMIT),
+        (LIMIT, 0),
+    ]
+    assert [row["share_over"] for row in parts] == [1, 1, 0]
+    assert "of completions" in output
     assert rows["ngram", None, "prefix"]["run_in_tokens"]["most"] > LIMIT
     assert rows["ngram", None, "prefix"]["share_over"] > 0 == rows["ngram", LIMIT, "prefix"]["share_over"]
     assert rows["lm", None, "prefix"]["share_over"] == 0

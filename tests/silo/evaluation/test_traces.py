@@ -13,6 +13,7 @@ from silo.evaluation import traces as module
 from silo.evaluation.likelihood import token_logprobs
 from silo.evaluation.traces import TraceSettings, grid, joined, trace, traces
 from silo.evidence import Components, evidence, feature_names, gold_probabilities, neighbor_shares
+from silo.recent import Recollection
 from silo.tokenizer import tokenize
 
 SETTINGS = TraceSettings(Components(k=6, temperatures=(1.0, 2.0), limits=(9, 2)), ks=(2, 6, 12), factors=(0.5, 1.0))
@@ -47,6 +48,7 @@ def test_the_grid_is_p_knn_for_each_k_and_temperature(seed):
 
 def test_a_trace_is_what_single_positions_give_in_decoding(llama, store, asked, monkeypatch):
     monkeypatch.setattr(module, "_AT_ONCE", 7)  # so that windows are read in several pieces
+    recollection = Recollection(store, SETTINGS.components.limits)
     for document in asked:
         found = trace(llama, store, document, SETTINGS)
         tokens = np.append(tokenize(llama.tokenizer, document.text).ids, llama.boundary)
@@ -60,7 +62,8 @@ def test_a_trace_is_what_single_positions_give_in_decoding(llama, store, asked, 
             neighbors = store.search(context[None].numpy(), 12, SETTINGS.n_probe)
             following = store.continuations([tokens[:i]], SETTINGS.components.limits)
             rows, tau = logprobs[None].numpy(), store.manifest.knn_temperature
-            known = evidence(SETTINGS.components, rows, neighbors, following, tau)
+            recent = recollection.features([tokens[:i].tolist()], following)
+            known = evidence(SETTINGS.components, rows, neighbors, following, tau, recent)
             assert found.features[i] == pytest.approx(known.features[0], abs=2e-2)
             assert (found.is_present[i] == known.is_present[0]).all()
             gold = tokens[i : i + 1].astype(np.int64)

@@ -21,7 +21,7 @@ def test_attacks_stand_under_their_mixture_with_the_guard_and_without(record_run
     assert [table.title for table in found.tables] == [f"Stored text that came out: {name}" for name in ("lm", "knn")]
     free, guarded = found.tables[1].rows
     assert [cell.text for cell in free] == ["prefix", "no", "40", "41", "42", "12.5 %", "25.0 %", "75.0 %"]
-    assert free[5].interval == "10.0 to 15.0" and guarded[1].text == "50 tokens"
+    assert free[5].interval == "10.0 to 15.0" and guarded[1].text == "50\u00a0tokens"
 
 
 def test_mixtures_stand_side_by_side_and_likeness_where_it_was_measured(record_run):
@@ -34,3 +34,13 @@ def test_mixtures_stand_side_by_side_and_likeness_where_it_was_measured(record_r
     rows = [row | {"likeness": 0.75, "likeness_interval": [0.5, 0.9]} for row in rows]
     (table,) = section(read_run(record_run("eval generation", rows, "with"))).tables
     assert {row[0].text: row for row in table.rows}["likeness"][1].interval == "0.500 to 0.900"
+
+
+def test_what_came_out_and_what_was_made_are_drawn_with_their_intervals(record_run):
+    rows = [attacked("lm", attack, limit, 40) for limit in (None, 50) for attack in ("prefix", "middle")]
+    plot = section(read_run(record_run("eval extraction", rows))).blocks[-1]
+    assert plot.labels == ("prefix", "middle")
+    assert [one.name for one in plot.series] == ["lm, no guard", "lm, guard"]
+    assert plot.series[0].x == (12.5, 12.5) and plot.series[1].low == (10.0, 10.0)
+    plot = section(read_run(record_run("eval generation", [made("lm", 0.25), made("human, later", 0.5)]))).blocks[-1]
+    assert plot.labels[0] == "rep-2" and plot.series[1].x == (0.5,) * 6 and plot.series[1].high == (0.6,) * 6

@@ -46,6 +46,27 @@ def test_models_are_columns_where_there_are_several_and_one_that_lacks_a_domain_
     )
 
 
+def test_an_lm_that_is_measured_alone_is_called_by_its_name(record_run):
+    rows = [{"domain": d, "model": "silo-6m", "predictor": "lm", "bits_per_byte": 1.0} for d in "ab"]
+    bits = named(section(read_run(record_run("eval ppl", rows))), "Bits per byte by domain")
+    assert bits.columns == ("domain", "silo-6m") and "bold" not in bits.note
+
+
+def test_several_scaling_curves_are_drawn_together_before_each_alone(record_run, rows_of):
+    runs = [read_run(record_run("eval scaling", name=f"scaling-{name}")) for name in ("mail", "news")]
+    titles = [one.title for one in report(runs).sections]
+    assert titles == [
+        f"How the datastore's size matters: {name}" for name in ("all runs", "scaling-mail", "scaling-news")
+    ]
+    together = report(runs).sections[0]
+    table, plot = together.blocks
+    assert [cell.text for cell in table.rows[0]] == ["mail", "100", "10,000", "3.800", "3.000", "−0.1204"]
+    assert table.rows[0][-1].interval == "−0.1500 to −0.0903"
+    assert [one.name for one in plot.series] == ["mail", "news"] and plot.series[1].x == (100, 1000, 10000)
+    other = read_run(record_run("eval scaling", [{"n_entries": 3}], name="scaling-other"))
+    assert len(report([runs[0], other]).sections) == 2, "what is not as it should be is shown alone, as it is"
+
+
 def test_one_document_has_no_interval(record_run):
     rows = [{"domain": "a", "bits_per_byte": 1.0, "bits_per_byte_interval": [1.0, 1.0], "n_documents": 1}]
     bits = named(section(read_run(record_run("eval ppl", rows))), "Bits per byte by domain")
@@ -232,7 +253,7 @@ def test_credit_is_told_by_masses_falls_planted_facts_and_a_search(record_run):
     ]
     found = section(read_run(record_run("eval attribution", rows)))
     mass, fall, facts, search = found.tables[:4]
-    assert [cell.text for cell in mass.rows[0]] == ["8", "40.0 %", "50.0 %", "10.0 %", "2.0e-16"]
+    assert [cell.text for cell in mass.rows[0]] == ["8", "40.0 %", "50.0 %", "10.0 %", "2.0e−16"]
     assert cells(fall)["fall as served", "median"].text == "−5.00e−01"
     assert {cell.text for cell in fall.rows[-1][1:]} == {"–"}
     assert "of 8 tokens they were credited in 3" in fall.note and "Of 6 tokens" in fall.note

@@ -6,6 +6,7 @@ import typer
 from typer.testing import CliRunner
 
 from silo.errors import BadRequest, NotInstalled, ReproductionStopped
+from silo.evaluation import traces
 from silo.reproduction.command import call, reproduce, run
 from silo.reproduction.plan import SCALES
 
@@ -20,16 +21,41 @@ def invoke(*arguments):
     return result.output
 
 
-@pytest.mark.timeout(300)
-def test_the_smoke_scale_goes_from_corpora_to_the_report_and_a_second_time_does_nothing(tmp_path, monkeypatch):
+def interrupted(monkeypatch, out):
+    """A run that is stopped in the middle of tuning; how many steps it had finished."""
+    trace, left = traces.trace, 3
+
+    def stopping(*arguments):
+        nonlocal left
+        left -= (out / "gate.safetensors").exists()
+        if left < 0:
+            raise KeyboardInterrupt
+        return trace(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(traces, "trace", stopping)
+        with pytest.raises(ReproductionStopped, match="Tune on validation text"):
+            invoke("--scale", "smoke", "--out", out)
+    return sum(bool(json.loads(note.read_text())["made"]) for note in (out / "steps").glob("*.json"))
+
+
+@pytest.mark.timeout(400)
+def test_an_interrupted_smoke_scale_goes_on_from_corpora_to_the_report_and_a_third_time_does_nothing(
+    tmp_path, monkeypatch
+):
     pytest.importorskip("matplotlib", reason="the report needs the extra `report`")
     monkeypatch.setenv("COLUMNS", "200")
     out = tmp_path / "smoke"
+    first = interrupted(monkeypatch, out)
+    seen = {path: path.stat().st_mtime_ns for path in (out / "traces").rglob("*.safetensors")}
+    assert len(seen) > 3 and not (out / "frozen.json").exists()
     output = invoke("--scale", "smoke", "--out", out)
-    assert "0 steps were there already" in output
+    assert f"{first} steps were there already" in output and first >= 6, "what was finished is kept"
+    assert seen == {path: path.stat().st_mtime_ns for path in seen}, "and so is what the interrupted step had seen"
     page = (out / "report.html").read_text()
     recorded = {path.stem: json.loads(path.read_text()) for path in (out / "results").glob("*.json")}
-    assert {"predictors", "specialist", "gap-gate", "gap-knn", "scaling"} <= set(recorded)
+    measured = {"predictors", "specialist", "gap-gate", "gap-knn", "scaling", "optout", "attribution", "tasks"}
+    assert set(recorded) == measured | {"extraction", "generation"}
     for name, facts in recorded.items():
         assert name in page
         assert facts["argv"][:2] == ["silo", "eval"] and facts["argv"][-2:] == ["--out", f"{out}/results/{name}.json"]
