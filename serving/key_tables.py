@@ -1,7 +1,13 @@
 """The database of API keys and of what each has used: its tables, and how it is opened."""
 
-from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, create_engine, event
+from collections.abc import Mapping
+
+from sqlalchemy import Column, Connection, Engine, Integer, MetaData, String, Table, create_engine, event, func, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import ConnectionPoolEntry
+
+_SETTING_UP = 0x51_10
+"""The lock in PostgreSQL of whoever makes the tables: servers may start at once."""
 
 schema = MetaData()
 keys = Table(
@@ -48,8 +54,21 @@ def open_database(url: str) -> Engine:
     engine = create_engine(url if "://" in url else f"sqlite:///{url}")
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _set_up)
-    schema.create_all(engine)
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(select(func.pg_advisory_xact_lock(_SETTING_UP)))
+        schema.create_all(connection)
     return engine
+
+
+def add_once(connection: Connection, table: Table, row: Mapping[str, object]) -> bool:
+    """Insert ``row``; False where one of its key is there already, perhaps since this moment."""
+    try:
+        with connection.begin_nested():
+            connection.execute(table.insert().values(row))
+    except IntegrityError:
+        return False
+    return True
 
 
 def _set_up(connection: object, _: ConnectionPoolEntry) -> None:

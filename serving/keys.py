@@ -16,7 +16,7 @@ from pathlib import Path
 from sqlalchemy import Engine, RowMapping, select, update
 
 from serving.errors import UnknownKey
-from serving.key_tables import keys, open_database, openers
+from serving.key_tables import add_once, keys, open_database, openers
 
 PREFIX = "silo_"
 
@@ -113,11 +113,12 @@ class KeyBook:
     def remember_opener(self, request: str, key: str) -> None:
         """``key`` opened the opt-out request of that id."""
         with self.engine.begin() as connection:
-            if connection.execute(select(openers.c.key).where(openers.c.request == request)).first() is None:
-                connection.execute(openers.insert().values(request=request, key=key))
+            add_once(connection, openers, {"request": request, "key": key})
 
     def is_opener(self, request: str, key: str) -> bool:
-        """Whether ``key`` opened the request."""
+        """Whether ``key`` opened the request. No id has characters that PostgreSQL cannot be asked for, as NUL."""
+        if not request.isprintable():
+            return False
         query = select(openers.c.key).where(openers.c.request == request)
         with self.engine.connect() as connection:
             return connection.execute(query).scalar() == key

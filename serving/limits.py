@@ -11,10 +11,9 @@ import secrets
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, Engine, delete, func, select, update
-from sqlalchemy.exc import IntegrityError
 
 from serving.errors import OverLimit
-from serving.key_tables import salts, shown, usage
+from serving.key_tables import add_once, keys, salts, shown, usage
 from serving.keys import ApiKey
 
 MAX_SHARE = 0.2
@@ -59,7 +58,12 @@ class Budget:
         with self._engine.begin() as connection:
             name = hashlib.sha256(f"{_salt(connection, day)}{document}".encode("utf-8", "surrogatepass")).hexdigest()
             own = (shown.c.key == key.id) & (shown.c.document == name)
-            if connection.execute(select(shown.c.day).where(own, shown.c.sentence == sentence)).first():
+            was_shown = select(shown.c.day).where(own, shown.c.sentence == sentence)
+            if connection.execute(was_shown).first():
+                return True
+            # Holds the key's row until the end: of requests at once each counts what the others were shown.
+            connection.execute(update(keys).where(keys.c.id == key.id).values(name=keys.c.name))
+            if connection.execute(was_shown).first():
                 return True
             n_shown = connection.execute(select(func.count()).select_from(shown).where(own)).scalar_one()
             if n_shown >= max(self._least, self._share * n_sentences):
@@ -73,11 +77,8 @@ def _count(connection: Connection, key: str, minute: int, *, n_requests: int, n_
     here = (usage.c.key == key) & (usage.c.minute == minute)
     more = {"n_requests": usage.c.n_requests + n_requests, "n_tokens": usage.c.n_tokens + n_tokens}
     if not connection.execute(update(usage).where(here).values(more)).rowcount:
-        try:
-            with connection.begin_nested():
-                row = {"key": key, "minute": minute, "n_requests": n_requests, "n_tokens": n_tokens}
-                connection.execute(usage.insert().values(row))
-        except IntegrityError:  # another request of the key was first
+        row = {"key": key, "minute": minute, "n_requests": n_requests, "n_tokens": n_tokens}
+        if not add_once(connection, usage, row):
             connection.execute(update(usage).where(here).values(more))
     found = connection.execute(select(usage.c.n_requests, usage.c.n_tokens).where(here)).one()
     return found[0], found[1]
@@ -85,11 +86,13 @@ def _count(connection: Connection, key: str, minute: int, *, n_requests: int, n_
 
 def _salt(connection: Connection, day: str) -> str:
     """The salt of ``day``; with a new day's first the days before are forgotten."""
-    known = connection.execute(select(salts.c.salt).where(salts.c.day == day)).scalar()
+    of_day = select(salts.c.salt).where(salts.c.day == day)
+    known = connection.execute(of_day).scalar()
     if known is not None:
         return str(known)
-    connection.execute(delete(salts))
+    connection.execute(delete(salts).where(salts.c.day != day))
     connection.execute(delete(shown).where(shown.c.day != day))
     salt = secrets.token_hex(32)
-    connection.execute(salts.insert().values(day=day, salt=salt))
+    if not add_once(connection, salts, {"day": day, "salt": salt}):
+        salt = str(connection.execute(of_day).scalar_one())
     return salt

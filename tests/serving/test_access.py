@@ -1,5 +1,6 @@
 """Keys, scopes, limits, and budgets against reading a document out."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -164,6 +165,21 @@ def test_of_each_document_a_key_is_shown_a_share_a_day(book):
     assert n_shown(other, "long", 100) == 20
     assert not budget.may_show(key, "long", 50, 100, NOON)
     assert budget.may_show(key, "long", 50, 100, NOON + timedelta(days=1))
+
+
+def test_a_share_holds_against_requests_at_once(book):
+    budget = Budget(book.engine, share=0.2, least=3)
+    _, key = book.create("a", [Scope.GENERATE], Limits(), now=NOON)
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(lambda n: budget.may_show(key, "long", n, 100, NOON), range(100))) == 20
+
+
+def test_of_openers_at_once_the_first_stays(book):
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: book.remember_opener("a" * 32, "a key"), range(16)))
+    book.remember_opener("a" * 32, "another key")
+    assert book.is_opener("a" * 32, "a key")
+    assert not book.is_opener("a" * 32, "another key")
 
 
 def test_no_id_of_a_document_is_kept_with_what_was_shown(book, tmp_path):
