@@ -10,7 +10,7 @@ from silo.reporting.readme import BEGIN, END, section, unbacked, with_section
 from silo.reporting.runs import Run, leaves, read_runs
 
 ROOT = Path(__file__).parents[2]
-RECORDED = ["research/results", "silo/models/silo-6m/metrics.jsonl"]
+RECORDED = ["research/results", "silo/models/silo-6m/metrics.jsonl", "silo/models/silo-6m-21m/metrics.jsonl"]
 
 
 @pytest.fixture
