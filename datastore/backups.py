@@ -42,9 +42,10 @@ from datastore.keyring import Key, Keyring
 from datastore.manifest import FILE_NAME as MANIFEST
 from datastore.manifest import read_manifest
 from datastore.optout import recover
+from datastore.pieces import Pieces
 from datastore.records import DocumentFacts
 from datastore.redaction import Ranges
-from datastore.segments import Pieces, Segment
+from datastore.segments import Segment
 from datastore.signing import check_signature, load_key
 from datastore.store import Datastore
 from datastore.tables import ERASED, HIDDEN, LIVE, WIPED

@@ -20,7 +20,8 @@ from datastore.errors import WriterBusy
 from datastore.files import sync_folder
 from datastore.redaction import Ranges
 from datastore.rotation import destroy_retired_keys
-from datastore.segments import Part, Segment, WrittenSegment, copy_segment, cut
+from datastore.segment_files import Part, WrittenSegment, copy_segment, cut
+from datastore.segments import Segment
 from datastore.store import SEGMENTS, Datastore
 from datastore.tables import ERASED, HIDDEN, LIVE, REMOVED, WIPED
 from datastore.writer import new_names, record_segment, writing

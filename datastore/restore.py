@@ -42,10 +42,11 @@ from datastore.key_chain import KeyChain, check_chain, check_signer
 from datastore.keyring import DESTROYED, DOCUMENT, Key, Keyring
 from datastore.manifest import Manifest, read_manifest, write_manifest
 from datastore.merkle import Tree
+from datastore.pieces import Pieces
 from datastore.receipts import Receipt, check_receipt, receipt_from_json
 from datastore.records import DocumentFacts
 from datastore.redaction import Ranges, merged
-from datastore.segments import Part, Pieces, WrittenSegment, copy_segment, cut
+from datastore.segment_files import Part, WrittenSegment, copy_segment, cut
 from datastore.signing import FILE_NAME as SIGNING_KEY
 from datastore.signing import public_hex, write_key
 from datastore.store import SEGMENTS, Datastore

@@ -37,7 +37,8 @@ from datastore.manifest import Manifest, write_manifest
 from datastore.optout import recover
 from datastore.passages import PassageSettings, codes_of
 from datastore.records import DocumentFacts, EncodedDocument
-from datastore.segments import Part, Segment, WrittenSegment, copy_segment, write_segment
+from datastore.segment_files import Part, WrittenSegment, copy_segment, write_segment
+from datastore.segments import Segment
 from datastore.signing import create_key, public_hex
 from datastore.store import SEGMENTS, Datastore
 from datastore.suppression import Marks, last_suppression, reason
@@ -299,7 +300,7 @@ def _check_arrays(store: Datastore, document: EncodedDocument) -> None:
 
 
 def _batches(documents: Iterable[EncodedDocument], max_positions: int) -> Iterator[list[EncodedDocument]]:
-    """Runs of documents, one per segment, cut as ``segments.cut`` cuts."""
+    """Runs of documents, one per segment, cut as ``segment_files.cut`` cuts."""
     batch: list[EncodedDocument] = []
     filled = 0
     for document in documents:
