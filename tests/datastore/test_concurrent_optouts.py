@@ -125,7 +125,7 @@ def test_many_opt_outs_one_after_another_leave_what_a_rebuild_of_the_rest_has(
     documents = many(n + 100)
     store = make_store(documents, max_segment_positions=n)
     read = []
-    real = optout.catalog.log_edge
+    real = optout.log_rows.log_edge
     monkeypatch.setattr(optout.log_rows, "log_edge", lambda connection: read.append(real(connection)) or read[-1])
     before = answers(store)
     for document in documents[:n]:

@@ -267,7 +267,7 @@ def test_the_lm_reads_no_token_until_it_is_asked_or_many_wait(llama, build, page
 
 def test_ngrams_alone_continue_a_text_of_the_store_and_name_it(llama, build, pages):
     silo = Silo(llama, build(llama, pages))
-    settings = GenerationSettings(max_tokens=10, ngram=NgramSettings(weight=1.0))
+    settings = GenerationSettings(max_tokens=10, ngram=NgramSettings(weight=1.0), max_verbatim=None)
     prompt, page = pages[3].text[:100], pages[3]
     generation = silo.generate(prompt, settings)
     tokens = list(generation)
