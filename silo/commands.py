@@ -195,6 +195,7 @@ def pack(
     lists: Annotated[int, typer.Option(min=1, help="Inverted lists.")] = 512,
     codec: Annotated[str, typer.Option(help="Bytes of a stored key: fp16, sq8 or pq.")] = DEFAULT_CODEC,
     pca: Annotated[int, typer.Option(min=0, help="Dimensions that PCA leaves of a key; 0: all.")] = DEFAULT_PCA,
+    gate: Annotated[Path | None, typer.Option(help="A gate that was fitted with what this makes.")] = None,
 ) -> None:
     """Make a checkpoint half as large, together with what a datastore for it needs fitted."""
     from datastore.codecs import Codec
@@ -203,7 +204,7 @@ def pack(
     from silo.packing import pack as pack_checkpoint
 
     texts = interleave([read_documents(place) for place in licensed])
-    pack_checkpoint(checkpoint, out, texts, lists, Codec(codec, pca))
+    pack_checkpoint(checkpoint, out, texts, lists, Codec(codec, pca), gate)
     print(f"{out}: {sum(path.stat().st_size for path in out.rglob('*') if path.is_file()) / 1e6:.1f} MB")
 
 

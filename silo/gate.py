@@ -22,6 +22,8 @@ from silo.errors import BadGate, EncoderMismatch
 from silo.evidence import Components, Evidence, feature_names
 from silo.files import file_digest, new_file
 
+GATE_NAME = "gate.safetensors"
+"""Of a gate's file, in the folder of a datastore or of a checkpoint."""
 FORMAT = 1
 _HEADER = "silo-gate"
 _FIRST = np.float32(-1e30)

@@ -21,7 +21,7 @@ from silo.context_passages import GrowingText, PassageFinder, Reader
 from silo.copyguard import CopyGuard
 from silo.drafting import Drafter
 from silo.errors import BadRequest, EncoderMismatch, PromptTooLong
-from silo.gate import Gate
+from silo.gate import GATE_NAME, Gate
 from silo.lm import LanguageModel
 from silo.packaged import location
 from silo.passages import PassageEncoder
@@ -35,8 +35,6 @@ from silo.tokenizer import tokenize
 
 _MAX_DRAWS = 64
 """That the copy guard may forbid before the whole mixture is asked, which says what is left."""
-GATE_NAME = "gate.safetensors"
-"""Of the gate's file, in the folder of the datastore or of the checkpoint."""
 
 
 class Silo:

@@ -11,9 +11,11 @@ from datastore.store import Datastore
 from silo import commands, packaged
 from silo.checkpoint import TRAINED_ON_NAME, verify_checkpoint, verify_files
 from silo.corpora import write_documents
-from silo.errors import BadCheckpoint, BadDocument
+from silo.errors import BadCheckpoint, BadDocument, EncoderMismatch
+from silo.evidence import Components, feature_names
 from silo.files import file_digest
 from silo.fitted import read_fitted
+from silo.gate import GATE_NAME, Gate, GateFacts
 from silo.lm import LanguageModel
 from silo.packing import pack
 from training.commands import RECIPES
@@ -89,6 +91,29 @@ def test_nothing_is_packed_that_high_risk_text_was_fitted_on(checkpoint, manual,
     with pytest.raises(BadDocument, match="is high-risk"):
         pack(checkpoint, tmp_path / "out", manual(40, 50, "LicenseRef-theirs"), N_LISTS, Codec())
     assert not (tmp_path / "out").exists()
+
+
+def test_a_gate_comes_along_with_the_model_that_it_was_fitted_with(checkpoint, packed, manual, tmp_path):
+    licensed = manual(40, 50, "PSF-2.0")
+    for encoder in (LanguageModel.load(packed).fingerprint, "0" * 64):
+        _gate(encoder).save(tmp_path / "gate")
+        out = tmp_path / f"of-{encoder:.4}"
+        if encoder == "0" * 64:
+            with pytest.raises(EncoderMismatch, match="this gate was fitted with the LM 0000"):
+                pack(checkpoint, out, licensed, N_LISTS, Codec("sq8", 16), tmp_path / "gate")
+            assert not out.exists()
+        else:
+            pack(checkpoint, out, licensed, N_LISTS, Codec("sq8", 16), tmp_path / "gate")
+            assert GATE_NAME in verify_files(out).files
+            assert Gate.load(out / GATE_NAME).facts.encoder == encoder
+            assert LanguageModel.load(out).fingerprint == encoder
+
+
+def _gate(encoder):
+    components = Components(k=4, temperatures=(1.0,), limits=(8,))
+    f, c = len(feature_names(components)), len(components)
+    shapes = ((f,), (f,), (f, 2), (2,), (2, c), (c,))
+    return Gate(components, GateFacts(encoder, ()), *(np.ones(shape, np.float32) for shape in shapes))
 
 
 def test_fitted_parts_that_were_changed_are_not_used(packed, tmp_path):

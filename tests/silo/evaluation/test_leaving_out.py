@@ -12,8 +12,7 @@ from silo.evaluation.series import SeriesRule, choose, series_in
 from silo.evaluation.served import Served
 from silo.evaluation.working_copies import live_document, never_had, working_copy
 from silo.evidence import Components, feature_names
-from silo.gate import Gate, GateFacts
-from silo.generation import GATE_NAME
+from silo.gate import GATE_NAME, Gate, GateFacts
 from silo.scoring import score
 from silo.settings import GenerationSettings, KnnSettings
 
