@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, func, select, update
 
 from datastore.receipts import Receipt
-from datastore.records import DocumentFacts
+from datastore.records import DocumentFacts, StoredDocument
 from datastore.redaction import Ranges, merged
 from datastore.tables import HIDDEN, LIVE, REMOVED, documents, log, optouts, removals, state
 
@@ -87,3 +87,31 @@ def columns_of(facts: DocumentFacts) -> Mapping[str, Any]:
         name: getattr(facts, name) for name in ("id", "digest", "license", "risk", "source", "title", "owner", "url")
     }
     return fields | {"metadata": json.dumps(dict(facts.metadata), ensure_ascii=False, sort_keys=True)}
+
+
+def stored_of(row: RowMapping) -> StoredDocument:
+    """A row of ``documents`` as what a store says of it: one that is out of service has no entries."""
+    n_entries = row["n_entries"] if row["state"] == LIVE else 0
+    return StoredDocument(facts_of(row), row["state"], n_entries, row["n_sentences"])
+
+
+def place_of(connection: Connection, document: str) -> Any:
+    """State, segment and ordinal of ``document``; None where the catalog does not know it."""
+    query = select(documents.c.state, documents.c.segment, documents.c.ordinal)
+    return connection.execute(query.where(documents.c.id == document)).first()
+
+
+def removed_since(connection: Connection, epoch: int) -> list[tuple[str, int]]:
+    """(segment, ordinal) of the documents that went out of service after ``epoch`` and whose bytes are still there."""
+    query = select(documents.c.segment, documents.c.ordinal).where(
+        documents.c.state.in_((REMOVED, HIDDEN)), documents.c.removed_epoch > epoch
+    )
+    return [(row.segment, row.ordinal) for row in connection.execute(query)]
+
+
+def holes_since(connection: Connection, epoch: int) -> list[tuple[str, int, tuple[int, int]]]:
+    """(segment, ordinal, range of sentences) that were removed after ``epoch`` and whose bytes are still there."""
+    r, d = removals.c, documents.c
+    query = select(d.segment, d.ordinal, r.first, r.last).select_from(removals).join(documents, d.id == r.document)
+    wanted = query.where(~r.is_erased, r.removed_epoch > epoch, d.segment.is_not(None)).order_by(r.number)
+    return [(row.segment, row.ordinal, (row.first, row.last)) for row in connection.execute(wanted)]

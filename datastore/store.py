@@ -18,12 +18,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
-from sqlalchemy import Connection, RowMapping, func, select
+from sqlalchemy import Connection, func, select
 
 from datastore import catalog_rows, tables
 from datastore.catalog import Catalog
@@ -54,7 +54,7 @@ from datastore.signing import load_key
 from datastore.snapshots import Snapshot, continuations, longest_run, occurrences, passages, search
 from datastore.suppression import Marks, marks_in, packed
 from datastore.suppression import suppress as bar_text
-from datastore.tables import HIDDEN, LIVE, REMOVED
+from datastore.tables import LIVE
 from datastore.views import LiveMask
 
 SEGMENTS = "segments"
@@ -270,7 +270,7 @@ class Datastore:
             raise UnknownDocument(
                 f"no document {id!r} was ever in this store; `silo datastore info --documents` lists them."
             )
-        return _stored(row)
+        return catalog_rows.stored_of(row)
 
     def documents(self, state: str | None = None) -> Iterator[StoredDocument]:
         """All documents in the order of ingestion, or those of one state, as ``StoredDocument.state`` names them."""
@@ -278,7 +278,7 @@ class Datastore:
         with self.catalog.read() as connection:
             rows = connection.execute(query if state is None else query.where(tables.documents.c.state == state))
             for row in rows.mappings():
-                yield _stored(row)
+                yield catalog_rows.stored_of(row)
 
     def sentence_text(self, document: str, sentence: int) -> str:
         """The text of a live document's sentence. Raises UnknownDocument where either is not to be had."""
@@ -312,7 +312,7 @@ class Datastore:
 
         def answer(snapshot: Snapshot) -> LiveText | None:
             with self.catalog.read() as connection:
-                row = _row_of(connection, document)
+                row = catalog_rows.place_of(connection, document)
                 removed = catalog_rows.removed_sentences(connection, document)
             if row is None or row.state != LIVE:
                 return None
@@ -327,7 +327,7 @@ class Datastore:
         while True:
             snapshot = self._current()
             with self.catalog.read() as connection:
-                row = _row_of(connection, document)
+                row = catalog_rows.place_of(connection, document)
             if row is None or row.segment is None:
                 return None
             with suppress(_LayoutMoved):
@@ -342,7 +342,7 @@ class Datastore:
 
         def answer(snapshot: Snapshot) -> int:
             with self.catalog.read() as connection:
-                row = _row_of(connection, document)
+                row = catalog_rows.place_of(connection, document)
             if row is None or row.segment is None:
                 return 0
             index = _index_of(snapshot, row.segment)
@@ -398,7 +398,7 @@ class Datastore:
                 if old is not None and is_any_released_since(connection, old.epoch):
                     is_same_layout = False  # masks only lose entries, and one that was hidden came back
                 since = old.epoch if old is not None and is_same_layout else 0
-                gone, holes = _removed_since(connection, since), _holes_since(connection, since)
+                gone, holes = catalog_rows.removed_since(connection, since), catalog_rows.holes_since(connection, since)
             if old is not None and is_same_layout:
                 fresh = Snapshot(epoch, old.layout, old.segments, old.starts, old.masks, old.names)
                 fresh.holes, fresh.ngrams = old.holes, old.ngrams
@@ -433,7 +433,7 @@ class Datastore:
         A catalog that forgot the opt-out does not know its fingerprints either, and compaction takes the text away.
         """
         marks = marks_in(bars)
-        row = _row_of(connection, receipt.document)
+        row = catalog_rows.place_of(connection, receipt.document)
         if not marks and row is not None and row.segment is not None:
             pieces = self.open_segment(row.segment).raw(row.ordinal)
             texts = pieces.sentence_texts(receipt.sentences) if receipt.sentences else [pieces.string]
@@ -447,7 +447,7 @@ class Datastore:
 
     def _find_live(self, snapshot: Snapshot, document: str) -> tuple[Segment, int]:
         with self.catalog.read() as connection:
-            row = _row_of(connection, document)
+            row = catalog_rows.place_of(connection, document)
         if row is None or row.state != LIVE:
             raise UnknownDocument(f"document {document!r} is not served by this store")
         return snapshot.segments[_index_of(snapshot, row.segment)], row.ordinal
@@ -492,30 +492,3 @@ def _index_of(snapshot: Snapshot, segment: str) -> int:
     if segment not in snapshot.layout:
         raise _LayoutMoved
     return snapshot.layout.index(segment)
-
-
-def _stored(row: RowMapping) -> StoredDocument:
-    n_entries = row["n_entries"] if row["state"] == LIVE else 0
-    return StoredDocument(catalog_rows.facts_of(row), row["state"], n_entries, row["n_sentences"])
-
-
-def _removed_since(connection: Connection, epoch: int) -> list[tuple[str, int]]:
-    """(segment, ordinal) of the documents that went out of service after ``epoch`` and whose bytes are still there."""
-    query = select(tables.documents.c.segment, tables.documents.c.ordinal).where(
-        tables.documents.c.state.in_((REMOVED, HIDDEN)), tables.documents.c.removed_epoch > epoch
-    )
-    return [(row.segment, row.ordinal) for row in connection.execute(query)]
-
-
-def _holes_since(connection: Connection, epoch: int) -> list[tuple[str, int, tuple[int, int]]]:
-    """(segment, ordinal, range of sentences) that were removed after ``epoch`` and whose bytes are still there."""
-    r, d = tables.removals.c, tables.documents.c
-    query = select(d.segment, d.ordinal, r.first, r.last).select_from(tables.removals)
-    query = query.join(tables.documents, d.id == r.document)
-    wanted = query.where(~r.is_erased, r.removed_epoch > epoch, d.segment.is_not(None)).order_by(r.number)
-    return [(row.segment, row.ordinal, (row.first, row.last)) for row in connection.execute(wanted)]
-
-
-def _row_of(connection: Connection, document: str) -> Any:
-    query = select(tables.documents.c.state, tables.documents.c.segment, tables.documents.c.ordinal)
-    return connection.execute(query.where(tables.documents.c.id == document)).first()

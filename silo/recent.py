@@ -6,6 +6,9 @@ with it has not. The mixture thus follows a document without anything being fitt
 Only suffixes are asked, as they cost next to nothing and need no context vectors: what is known of a position depends
 on the tokens before it and the store, not on how they were read. So a text that is made token by token, scored at once,
 drafted, or searched by beams gets the same features, and after an opt-out those of a store that never had the document.
+
+What they move is how much each part of the mixture is heard. Masses tell whose terms a probability was made of, with
+the shares as they were; they do not tell whose text made the shares what they are.
 """
 
 from collections.abc import Sequence

@@ -19,15 +19,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from datastore.store import Datastore
 from silo.context_passages import ContextPassage, PassageFinder, opened_by, run_weights
 from silo.documents import Document
 from silo.errors import BadRequest
+from silo.evaluation.kept import keep, kept
 from silo.evaluation.traces import folder_of
-from silo.files import new_file
 from silo.lm import LanguageModel
 from silo.settings import RetrievalSettings
 from silo.tokenizer import tokenize
@@ -115,12 +113,11 @@ def all_in_context(
         folder = folder_of(cache, store) / f"in-context-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}"
     for document in documents:
         path = None if folder is None else folder / f"{document.digest}.safetensors"
-        found = None if path is None else _load(path)
+        found = None if path is None else kept(path, InContext)
         if found is None:
             found = in_context(lm, store, document, settings)
             if path is not None:
-                with new_file(path) as stream:
-                    stream.write(save({item.name: getattr(found, item.name) for item in fields(InContext)}))
+                keep(path, found)
         yield found
 
 
@@ -177,12 +174,3 @@ def _check(lm: LanguageModel, settings: RetrievalSettings) -> None:
             f"a stride must be at most a third of the LM's context, {lm.context_length // 3} tokens; "
             f"got {settings.stride}"
         )
-
-
-def _load(path: Path) -> InContext | None:
-    """None where there is none, or it is torn."""
-    try:
-        with safe_open(path, "np") as file:
-            return InContext(**{item.name: file.get_tensor(item.name) for item in fields(InContext)})
-    except (SafetensorError, OSError):
-        return None

@@ -16,16 +16,14 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from datastore.records import Neighbors
 from datastore.store import Datastore
 from silo.documents import Document
 from silo.errors import BadRequest
+from silo.evaluation.kept import keep, kept
 from silo.evaluation.likelihood import DocumentScore, fresh_contexts
 from silo.evidence import Components, evidence, feature_names, gold_probabilities
-from silo.files import new_file
 from silo.lm import LanguageModel
 from silo.recent import features_after, no_outcomes, outcomes
 from silo.tokenizer import tokenize
@@ -152,11 +150,10 @@ def traces(
     folder = _folder(cache, lm, store, settings)
     for document in documents:
         path = folder / f"{document.digest}.safetensors"
-        found = _load(path)
+        found = kept(path, Trace)
         if found is None:
             found = trace(lm, store, document, settings)
-            with new_file(path) as stream:
-                stream.write(save({item.name: getattr(found, item.name) for item in fields(Trace)}))
+            keep(path, found)
         yield found
 
 
@@ -221,12 +218,3 @@ def folder_of(cache: Path, store: Datastore | None) -> Path:
 def _folder(cache: Path, lm: LanguageModel, store: Datastore | None, settings: TraceSettings) -> Path:
     made_of = json.dumps([lm.fingerprint, asdict(settings), feature_names(settings.components)], sort_keys=True)
     return folder_of(cache, store) / hashlib.sha256(made_of.encode()).hexdigest()[:16]
-
-
-def _load(path: Path) -> Trace | None:
-    """None where there is none, or it is torn."""
-    try:
-        with safe_open(path, "np") as file:
-            return Trace(**{item.name: file.get_tensor(item.name) for item in fields(Trace)})
-    except (SafetensorError, OSError):
-        return None

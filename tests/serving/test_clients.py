@@ -22,6 +22,7 @@ from silo.evaluation.items import exercise_items
 from silo.generation import Silo
 from silo.scoring import score
 from silo.settings import GenerationSettings
+from tests.lm_eval_task import task_of
 from tests.serving.conftest import serving
 
 SCRIPT = Path(__file__).parent / "openai_client.mjs"
@@ -126,20 +127,7 @@ def test_lm_eval_scores_a_task_over_http_as_we_do(harness, joined, tmp_path):
     import lm_eval
 
     items = list(exercise_items(4, seed=2))
-    rows = tmp_path / "exercises.jsonl"
-    fields = ({"text": i.text, "answers": [a.strip() for (a,) in i.answers], "right": i.right} for i in items)
-    rows.write_text("".join(json.dumps(row) + "\n" for row in fields))
-    task = {
-        "task": "silo_exercises",
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": str(rows)}, "cache_dir": str(tmp_path / "cache")},
-        "test_split": "test",
-        "output_type": "multiple_choice",
-        "doc_to_text": "{{text}}",
-        "doc_to_choice": "{{answers}}",
-        "doc_to_target": "{{right}}",
-    }
-    found = lm_eval.simple_evaluate(harness, tasks=[task], log_samples=True, bootstrap_iters=0)
+    found = lm_eval.simple_evaluate(harness, tasks=[task_of(items, tmp_path)], log_samples=True, bootstrap_iters=0)
     ours = list(judge(joined, items, GenerationSettings(max_tokens=0)))
     samples = sorted(found["samples"]["silo_exercises"], key=lambda sample: sample["doc_id"])
     for sample, one in zip(samples, ours, strict=True):

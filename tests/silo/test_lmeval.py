@@ -10,6 +10,7 @@ from silo.evaluation.items import exercise_items
 from silo.generation import Silo
 from silo.modeling import SiloForCausalLM
 from silo.settings import GenerationSettings, KnnSettings, NgramSettings
+from tests.lm_eval_task import task_of
 
 pytest.importorskip("lm_eval.models.huggingface", reason="no lm_eval; pip install 'silo-lm[lm-eval]'")
 
@@ -29,21 +30,7 @@ def silo(llama, build, manual) -> Silo:
 
 @pytest.fixture
 def task(items, tmp_path):
-    """The exercises as a task of lm-eval: a file of rows, and what a YAML file would say."""
-    rows = tmp_path / "exercises.jsonl"
-    fields = ({"text": i.text, "answers": [a.strip() for (a,) in i.answers], "right": i.right} for i in items)
-    rows.write_text("".join(json.dumps(row) + "\n" for row in fields))
-    return {
-        "task": "silo_exercises",
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": str(rows)}, "cache_dir": str(tmp_path / "cache")},
-        "test_split": "test",
-        "output_type": "multiple_choice",
-        "doc_to_text": "{{text}}",
-        "doc_to_choice": "{{answers}}",
-        "doc_to_target": "{{right}}",
-        "metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}],
-    }
+    return task_of(items, tmp_path) | {"metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}]}
 
 
 def harness(pretrained, **options):

@@ -230,6 +230,27 @@ def test_a_gate_weighs_each_temperature_and_each_limit(make_store, documents, hi
     assert len({one.proposals[0].weight for one in found}) > 1, "it depends on the position"
 
 
+def test_after_an_opt_out_a_gate_remembers_nothing_of_the_past_with_the_document(make_store, documents, queries, now):
+    text = documents[0].tokens.tolist()
+    gate = gate_of(Components(k=5, limits=(9, 2)), [0.1, 0.3, -0.2, 0.4, 0.1, 0.2])
+    for column, name in enumerate(feature_names(gate.components)):
+        gate.first[column] = 0.3 if "foretold" in name or "lengths" in name else 0.0  # all that it sees is the past
+
+    def asked(predictor, n):
+        answers = predictor.ask(queries[:1], [text[:n]])
+        (found,) = predictor.predict(answers, lm_logprobs(1), [text[:n]])
+        return found.logprobs.tobytes()
+
+    settings = GenerationSettings(knn=KnnSettings(temperature=3.0))
+    store = make_store(documents)
+    predictor = Predictor(store, settings, gate)
+    for n in range(10, 15):
+        assert asked(predictor, n) == asked(Predictor(store, settings, gate), n)
+    with_it = asked(Predictor(store, settings, gate), 15)
+    opt_out(store, "doc-0", now=now)
+    assert asked(predictor, 15) == asked(Predictor(make_store(documents[1:]), settings, gate), 15) != with_it
+
+
 def test_shares_that_are_named_overrule_the_gate(make_store, documents, histories, queries):
     gate = gate_of(Components(), [0.0] * len(Components()))
     store = make_store(documents)
